@@ -1,0 +1,1 @@
+"""From YAML specs to a ComfyUI service on Modal: load, spec, check, render."""

@@ -1,0 +1,57 @@
+"""Turn node schemas as collected from a running ComfyUI into the catalog's compact form.
+
+    python -m generator.catalogs.compact SOURCE
+
+SOURCE holds comfyui-VERSION.json and packs/NAME.json; the catalog files beside this module are
+written anew. What the engine does not report is amended here, from the packs' own code.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+_DROPPED: Final = {"lazy", "multiselect", "rawLink", "round"}
+
+# Classes that read inputs beyond their schema: by kwargs, by a format's own widgets, by count.
+_OPEN: Final = {
+    "Any Switch (rgthree)",
+    "Power Lora Loader (rgthree)",
+    "Power Primitive (rgthree)",
+    "Power Puter (rgthree)",
+    "VHS_VideoCombine",
+}
+# Inputs that list fixed file names and read them from a model folder all the same.
+_FOLDERS: Final = {("SeedVR2LoadVAEModel", "model"): ["SEEDVR2"]}
+
+
+def compact(source: dict[str, Any]) -> str:
+    """Return one source file as JSON Lines: the header, then the classes by name."""
+    nodes = dict(sorted(source["nodes"].items()))
+    header = {key: source[key] for key in ("comfyui", "pack", "repo", "commit") if key in source}
+    lines = [header | {"classes": list(nodes)}]
+    lines += [_class(name, node) for name, node in nodes.items()]
+    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+
+
+def _class(name: str, node: dict[str, Any]) -> dict[str, Any]:
+    inputs = {
+        key: {k: v for k, v in value.items() if k not in _DROPPED}
+        | ({"folders": _FOLDERS[name, key]} if (name, key) in _FOLDERS else {})
+        for key, value in node["inputs"].items()
+    }
+    outputs = [[output["name"], output["type"]] for output in node["outputs"]]
+    is_open = name in _OPEN or "inputcount" in inputs
+    return node | {"inputs": inputs, "outputs": outputs} | ({"open": True} if is_open else {})
+
+
+def main(source: Path, target: Path) -> None:
+    """Write every catalog file of `source` to `target`."""
+    for path in sorted(source.glob("**/*.json")):
+        written = (target / path.relative_to(source)).with_suffix(".jsonl")
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(compact(json.loads(path.read_bytes())), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(__file__).parent)

@@ -1,0 +1,100 @@
+"""Checks: from specs to specs that are proved to fit, and to diagnostics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..diagnostics import Diagnostic
+from ..graph.catalog import Catalog, ClassType, open_catalog, versions
+from ..project import CATALOGS, Project
+from ..spec import Models, Settings, Workflow
+from .classes import check_links, resolve_classes
+from .models import Uses, check_declarations, check_uses
+from .names import check_names, check_references
+from .params import check_params
+from .settings import check_settings
+from .variants import LeftOut, check_variants
+
+__all__ = ["Checked", "CheckedWorkflow", "check"]
+
+
+@dataclass(frozen=True)
+class CheckedWorkflow:
+    """A workflow with what the checks found out about it.
+
+    `workflow.params` have their bounds filled in; `left_out` says what each param that may be
+    absent leaves out of the graph.
+    """
+
+    workflow: Workflow
+    classes: Mapping[str, ClassType]
+    left_out: Mapping[str, LeftOut]
+    uses: Uses
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A project that can be rendered."""
+
+    workflows: tuple[CheckedWorkflow, ...]
+    models: Models
+    settings: Settings
+    catalog: Catalog
+
+
+def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
+    """Check a project; what comes back can be rendered if no diagnostic is an error.
+
+    None comes back when models.yaml or gpu.yaml could not be read.
+    """
+    settings, models = project.settings, project.models
+    known = versions(CATALOGS)
+    faults = check_names(project.workflows.values())
+    if settings:
+        faults += check_settings(settings, models, known)
+    version = settings.comfyui["version"] if settings else known[-1]
+    if version not in known:
+        return None, faults
+    catalog = open_catalog(CATALOGS, version)
+    checked: list[CheckedWorkflow] = []
+    seen: dict[str, list[Diagnostic]] = {}
+    for name, workflow in project.workflows.items():
+        found, seen[name] = _check_workflow(workflow, models, settings, catalog)
+        checked.append(found)
+    for name, workflow in project.workflows.items():
+        faults += _explained(workflow, seen[name], seen)
+    if models is None or settings is None:
+        return None, faults
+    faults += check_declarations(models, (c.uses for c in checked), catalog)
+    return Checked(tuple(checked), models, settings, catalog), faults
+
+
+def _check_workflow(
+    workflow: Workflow, models: Models | None, settings: Settings | None, catalog: Catalog
+) -> tuple[CheckedWorkflow, list[Diagnostic]]:
+    classes, faults = resolve_classes(workflow, catalog, models)
+    faults += check_links(workflow)
+    faults += check_references(workflow, models, settings)
+    params, wrong = check_params(workflow, classes)
+    faults += wrong
+    workflow = replace(workflow, params=params)
+    left_out, wrong = check_variants(workflow, classes)
+    faults += wrong
+    uses = Uses((), ())
+    if models:
+        uses, wrong = check_uses(workflow, classes, models)
+        faults += wrong
+    return CheckedWorkflow(workflow, classes, left_out, uses), faults
+
+
+def _explained(
+    workflow: Workflow, found: list[Diagnostic], seen: Mapping[str, list[Diagnostic]]
+) -> list[Diagnostic]:
+    """Say which workflow sees a fault in its base's file, unless the base has that fault too."""
+    inherited = set(seen.get(workflow.extends or "", ()))
+    return [
+        fault
+        if fault.file == workflow.file or fault in inherited or not fault.file.startswith("workf")
+        else replace(fault, message=f"{fault.message} (in {workflow.file}, which extends this)")
+        for fault in found
+        if not (fault in inherited and fault.file != workflow.file)
+    ]

@@ -1,0 +1,80 @@
+"""Which class each node of a workflow is, and which packs bring them."""
+
+from ..diagnostics import Diagnostic, Severity, did_you_mean, show
+from ..graph.catalog import Catalog, ClassType
+from ..graph.records import Link
+from ..spec import GraphNode, Models, Workflow
+
+
+def resolve_classes(
+    workflow: Workflow, catalog: Catalog, models: Models | None
+) -> tuple[dict[str, ClassType], list[Diagnostic]]:
+    """Return the class of every node whose class is known, by node id.
+
+    Without `models`, the packs of all catalogs count as declared.
+    """
+    packs = list(models.packs if models else catalog.packs)
+    classes: dict[str, ClassType] = {}
+    faults: list[Diagnostic] = []
+    for node in workflow.graph.values():
+        found = catalog.get(node.class_type, packs)
+        chosen = [c for c in found if c.pack in workflow.packs] if len(found) > 1 else found
+        if len(chosen) == 1:
+            classes[node.id] = chosen[0]
+        elif found:
+            faults.append(_ambiguous(node, found))
+        else:
+            faults.append(_unknown(node, catalog, models))
+    return classes, faults
+
+
+def check_links(workflow: Workflow) -> list[Diagnostic]:
+    """Return every link that names a node which the graph does not hold."""
+    return [
+        value.at.items[0].error(
+            "dangling-link",
+            f"there is no node {show(value.value.node)}",
+            node=node.id,
+            input=name,
+            hint=did_you_mean(value.value.node, workflow.graph),
+        )
+        for node in workflow.graph.values()
+        for name, value in node.inputs.items()
+        if isinstance(value.value, Link) and value.value.node not in workflow.graph
+    ]
+
+
+def _ambiguous(node: GraphNode, found: list[ClassType]) -> Diagnostic:
+    packs = [definition.pack or "ComfyUI" for definition in found]
+    message = f"{' and '.join(packs)} both define class {show(node.class_type)}"
+    hint = f"say which is meant, with packs: [{packs[0]}]"
+    return node.class_at.error("ambiguous-class", message, node=node.id, hint=hint)
+
+
+def _unknown(node: GraphNode, catalog: Catalog, models: Models | None) -> Diagnostic:
+    name = node.class_type
+    if packs := catalog.packs_with(name):
+        header = catalog.packs[packs[0]].header
+        message = f"class {show(name)} is in pack {' or '.join(packs)}, which nobody declared"
+        hint = (
+            "add to packs: in models.yaml: "
+            f"{packs[0]}: {{git: {header['repo']}, commit: {header['commit']}}}"
+        )
+        return node.class_at.error("undeclared-pack", message, node=node.id, hint=hint)
+    message = f"no class {show(name)}"
+    unseen = [pack for pack in (models.packs if models else ()) if pack not in catalog.packs]
+    if unseen:
+        message += f", unless {' or '.join(unseen)} has it: there are no schemas of that pack"
+        return node.class_at.report(Severity.WARNING, "unchecked-class", message, node=node.id)
+    return node.class_at.error(
+        "unknown-class", message, node=node.id, hint=_nearest_class(name, catalog)
+    )
+
+
+def _nearest_class(name: str, catalog: Catalog) -> str | None:
+    hint = did_you_mean(name, catalog.names())
+    if hint is None:
+        return None
+    nearest = hint.removeprefix('did you mean "').removesuffix('"?')
+    packs = catalog.packs_with(nearest)
+    return f"did you mean {show(nearest)} (pack {packs[0]})?" if packs else hint

@@ -1,0 +1,86 @@
+"""Names and routes: what clashes, what is reserved, and what names nothing."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from ..diagnostics import Diagnostic, did_you_mean, show
+from ..load import Node
+from ..names import class_name, function_name
+from ..spec import Models, Settings, Workflow
+
+# First segments of the paths that the API itself answers.
+RESERVED_ROUTES: Final = frozenset(
+    "docs events health jobs metrics openapi outputs ready redoc static usage workflows".split()
+)
+
+
+def check_names(workflows: Iterable[Workflow]) -> list[Diagnostic]:
+    """Return reserved routes, and routes and Python names that two workflows share."""
+    workflows = list(workflows)
+    faults = [
+        _place(workflow, "route").error(
+            "reserved-route",
+            f"route {workflow.route} is reserved: the API answers there itself",
+            hint=f"set route: /{workflow.name}-workflow or another",
+        )
+        for workflow in workflows
+        if workflow.route.split("/")[1] in RESERVED_ROUTES
+    ]
+    faults += _clashes(workflows, "route", lambda w: w.route, "route-collision")
+    faults += _clashes(workflows, "handler", lambda w: function_name(w.name), "name-collision")
+    faults += _clashes(workflows, "handler", lambda w: class_name(w.name), "name-collision")
+    return faults
+
+
+def check_references(
+    workflow: Workflow, models: Models | None, settings: Settings | None
+) -> list[Diagnostic]:
+    """Return models, packs and GPU profiles that a workflow names and nobody declares."""
+    faults: list[Diagnostic] = []
+    if models:
+        faults += _undeclared(workflow.at, "models", models.models, "undeclared-model")
+        faults += _undeclared(workflow.at, "packs", models.packs, "undeclared-pack")
+    if settings and workflow.gpu and workflow.gpu not in settings.gpus:
+        message = f"gpu.yaml has no GPU profile {show(workflow.gpu)}"
+        hint = did_you_mean(workflow.gpu, settings.gpus) or _list(settings.gpus)
+        faults.append(workflow.at.mapping["gpu"].error("unknown-gpu", message, hint=hint))
+    return faults
+
+
+def _undeclared(at: Node, key: str, known: Iterable[str], code: str) -> list[Diagnostic]:
+    named = at.mapping[key].items if key in at.mapping else []
+    known = list(known)
+    return [
+        item.error(
+            code,
+            f"models.yaml declares no {key.removesuffix('s')} {show(item.text)}",
+            hint=did_you_mean(item.text, known) or _list(known),
+        )
+        for item in named
+        if item.text not in known
+    ]
+
+
+def _clashes(
+    workflows: list[Workflow], key: str, name: Callable[[Workflow], str], code: str
+) -> Iterator[Diagnostic]:
+    first: dict[str, Workflow] = {}
+    for workflow in workflows:
+        other = first.setdefault(name(workflow), workflow)
+        if other is not workflow:
+            message = f"{other.file} has {name(workflow)} already"
+            hint = "give one of them another route" if key == "route" else "rename one of the files"
+            yield _place(workflow, key).error(code, message, hint=hint)
+
+
+def _place(workflow: Workflow, key: str) -> Node:
+    """Where the key is written in the workflow's own file, or the start of that file."""
+    node = workflow.at.mapping.get(key)
+    if node is not None and node.file == workflow.file:
+        return node
+    return Node(None, workflow.file, 1, 1)
+
+
+def _list(known: Iterable[str]) -> str | None:
+    names = ", ".join(sorted(known))
+    return f"declared are {names}" if names else None

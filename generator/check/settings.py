@@ -1,0 +1,74 @@
+"""gpu.yaml against itself."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from ..diagnostics import Diagnostic, did_you_mean, show
+from ..load import Node
+from ..spec import Models, Settings
+
+# Modal mounts no Volume there (https://modal.com/docs/guide/volumes).
+_UNMOUNTABLE: Final = ("/root", "/tmp")
+
+
+def check_settings(
+    settings: Settings, models: Models | None, versions: Iterable[str]
+) -> list[Diagnostic]:
+    """Return what gpu.yaml names and does not declare, and values that exclude each other."""
+    at = settings.at.mapping
+    faults: list[Diagnostic] = []
+    version = settings.comfyui["version"]
+    if version not in versions:
+        message = f"there are no node schemas of ComfyUI {version}"
+        hint = f"there are some of {', '.join(versions)}"
+        place = at["comfyui"].mapping["version"]
+        faults.append(place.error("unknown-version", message, hint=hint))
+    gpus = at["gpus"].mapping
+    named = [gpus["default"]]
+    named += [item for gpu in settings.gpus.values() for item in _fallbacks(gpus[gpu.name])]
+    faults += [
+        item.error(
+            "unknown-gpu",
+            f"there is no GPU profile {show(item.text)}",
+            hint=did_you_mean(item.text, settings.gpus),
+        )
+        for item in named
+        if item.text not in settings.gpus
+    ]
+    return faults + _check_scaling(settings) + _check_volumes(settings, models)
+
+
+def _fallbacks(gpu: Node) -> list[Node]:
+    return gpu.mapping["fallback"].items if "fallback" in gpu.mapping else []
+
+
+def _check_scaling(settings: Settings) -> list[Diagnostic]:
+    at, scaling = settings.at.mapping.get("scaling"), settings.scaling
+    if at is None:
+        return []
+    pairs = (("min_containers", "max_containers"), ("target_inputs", "max_inputs"))
+    return [
+        at.error("bad-scaling", f"{low} {scaling[low]} is above {high} {scaling[high]}")
+        for low, high in pairs
+        if scaling[low] > scaling[high]
+    ]
+
+
+def _check_volumes(settings: Settings, models: Models | None) -> list[Diagnostic]:
+    faults: list[Diagnostic] = []
+    seen: dict[str, str] = {}
+    for name, path in settings.volumes.items():
+        at = settings.at.mapping["volumes"].mapping[name]
+        other = seen.setdefault(path, name)
+        if other != name:
+            faults.append(at.error("bad-volume", f"volume {show(other)} is mounted there already"))
+        if path in _UNMOUNTABLE:
+            faults.append(at.error("bad-volume", f"Modal mounts no Volume at {path}"))
+    for model in models.models.values() if models else ():
+        volume = model.source.get("volume")
+        if volume is not None and volume not in settings.volumes:
+            message = f"gpu.yaml has no volume {show(volume)}"
+            hint = did_you_mean(volume, settings.volumes)
+            at = model.at.mapping["source"].mapping["volume"]
+            faults.append(at.error("unknown-volume", message, hint=hint))
+    return faults

@@ -1,0 +1,187 @@
+"""The variants of a workflow: which graph is sent when optional params are absent."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, product
+from math import prod
+from typing import Final
+
+from ..diagnostics import Diagnostic, did_you_mean, show
+from ..graph.catalog import ClassType
+from ..graph.records import Link
+from ..spec import Workflow
+
+# Up to here every combination is looked at; beyond it, each absence, each pair, and all at once.
+MAX_VARIANTS: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What the absence of one param leaves out of the graph."""
+
+    nodes: tuple[str, ...]
+    inputs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One graph that may be sent: params that are absent, and the value that chose the output."""
+
+    absent: frozenset[str]
+    choice: str | None = None
+
+
+def left_out(workflow: Workflow, classes: Mapping[str, ClassType], param: str) -> LeftOut:
+    """Return what is left out of the graph when a param is absent.
+
+    An input whose whole value is the param's slot goes; a node that loses a required input goes,
+    and so on along the links. An input or node goes when any of its reasons holds, so the
+    absence of several params leaves out just what each of them does.
+    """
+    inputs: set[tuple[str, str]] = set()
+    nodes: set[str] = set()
+    pending = [
+        (node.id, name)
+        for node in workflow.graph.values()
+        for name, value in node.inputs.items()
+        for slot, whole in value.slots
+        if whole and slot.names == (param,)
+    ]
+    while pending:
+        node_id, name = pending.pop()
+        inputs.add((node_id, name))
+        if node_id in nodes or not _requires(classes.get(node_id), name):
+            continue
+        nodes.add(node_id)
+        pending += [
+            (node.id, input_name)
+            for node in workflow.graph.values()
+            for input_name, value in node.inputs.items()
+            if isinstance(value.value, Link) and value.value.node == node_id
+        ]
+    return LeftOut(
+        tuple(node for node in workflow.graph if node in nodes),
+        tuple(
+            (node.id, name)
+            for node in workflow.graph.values()
+            for name in node.inputs
+            if node.id not in nodes and (node.id, name) in inputs
+        ),
+    )
+
+
+def variants(workflow: Workflow) -> Iterator[Variant]:
+    """Yield the variants of a workflow, the fullest first."""
+    choices: list[str | None] = [None]
+    if workflow.output and workflow.output.param:
+        choices = list(workflow.output.nodes)
+    for absent in _absences(workflow):
+        for choice in choices:
+            yield Variant(absent, choice)
+
+
+def check_variants(
+    workflow: Workflow, classes: Mapping[str, ClassType]
+) -> tuple[dict[str, LeftOut], list[Diagnostic]]:
+    """Return what each param leaves out that may be absent, and what is wrong with that."""
+    faults = _check_output(workflow, classes)
+    absent = [param.name for param in workflow.params.values() if param.may_be_absent]
+    gone = {name: left_out(workflow, classes, name) for name in absent}
+    if faults or workflow.graph_param is not None:
+        return gone, faults
+    reported: list[frozenset[str]] = []
+    for variant in sorted(variants(workflow), key=lambda v: len(v.absent)):
+        if any(seen <= variant.absent for seen in reported):
+            continue
+        lost = {node for name in variant.absent for node in gone[name].nodes}
+        kept = outputs(workflow, classes, variant.choice) - lost
+        if not kept and outputs(workflow, classes, variant.choice):
+            reported.append(variant.absent)
+            faults.append(_no_output(workflow, variant))
+    return gone, faults
+
+
+def outputs(
+    workflow: Workflow, classes: Mapping[str, ClassType], choice: str | None = None
+) -> set[str]:
+    """Return the nodes that a run is for: the chosen one, or all output nodes."""
+    if workflow.output:
+        return {workflow.output.nodes[choice or ""]}
+    return {node for node, class_type in classes.items() if class_type.output_node}
+
+
+def _absences(workflow: Workflow) -> Iterator[frozenset[str]]:
+    optional = [param.name for param in workflow.params.values() if param.optional]
+    groups = [[frozenset(group) - {name} for name in group] for group in workflow.one_of]
+    choices = [[frozenset[str](), frozenset((name,))] for name in optional] + groups
+    if prod(len(choice) for choice in choices) <= MAX_VARIANTS:
+        for chosen in product(*choices):
+            yield frozenset[str]().union(*chosen)
+        return
+    first = frozenset[str]().union(*(group[0] for group in groups))
+    yield first
+    yield first | frozenset(optional)
+    singles = [(choice, i) for i, choice in enumerate(choices) for choice in choice[1:]]
+    for chosen_few in (*combinations(singles, 1), *combinations(singles, 2)):
+        replaced = {i: choice for choice, i in chosen_few}
+        yield frozenset[str]().union(
+            *(replaced.get(i, choice[0]) for i, choice in enumerate(choices))
+        )
+
+
+def _requires(class_type: ClassType | None, name: str) -> bool:
+    return (
+        class_type is not None
+        and name in class_type.inputs
+        and not class_type.inputs[name].optional
+    )
+
+
+def _check_output(workflow: Workflow, classes: Mapping[str, ClassType]) -> list[Diagnostic]:
+    output = workflow.output
+    if output is None:
+        return []
+    if workflow.graph_param is not None:
+        return [output.at.error("bad-output", "the caller's graph has its own output nodes")]
+    faults: list[Diagnostic] = []
+    places = output.at.mapping["nodes"].mapping if output.param else {"": output.at}
+    for value, node_id in output.nodes.items():
+        at = places[value]
+        if node_id not in workflow.graph:
+            hint = did_you_mean(node_id, workflow.graph)
+            faults.append(at.error("bad-output", f"no node {show(node_id)}", hint=hint))
+        elif node_id in classes and not classes[node_id].output_node:
+            class_type = classes[node_id].name
+            message = f"node {show(node_id)} ({class_type}) is no output node: nothing runs for it"
+            hint = "name a node that saves or previews, such as SaveImage"
+            faults.append(at.error("bad-output", message, hint=hint))
+    return faults + _check_output_param(workflow)
+
+
+def _check_output_param(workflow: Workflow) -> list[Diagnostic]:
+    output = workflow.output
+    if output is None or output.param is None:
+        return []
+    at = output.at.mapping["param"]
+    param = workflow.params.get(output.param)
+    if param is None:
+        hint = did_you_mean(output.param, workflow.params)
+        return [at.error("unknown-param", f"no param {show(output.param)}", hint=hint)]
+    if param.type != "string" or param.may_be_absent or not param.enum:
+        message = f"param {show(param.name)} must be a string with an enum, always present"
+        return [at.error("bad-output", message)]
+    if set(param.enum) != set(output.nodes):
+        message = f"nodes has other keys than the enum of param {show(param.name)}"
+        hint = f"give a node for each of {', '.join(map(str, param.enum))}"
+        return [output.at.mapping["nodes"].error("bad-output", message, hint=hint, at_key=True)]
+    return []
+
+
+def _no_output(workflow: Workflow, variant: Variant) -> Diagnostic:
+    names = sorted(variant.absent)
+    message = f"without {' and '.join(map(show, names))}, no output node is left"
+    hint = "make it required, or feed it to an input that may be left out"
+    if not names:
+        at = workflow.at.mapping["graph"]
+        return at.error("no-output", "no output node: nothing would run", at_key=True)
+    return workflow.params[names[0]].at.error("no-output", message, hint=hint, at_key=True)

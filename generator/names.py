@@ -1,0 +1,73 @@
+"""From names in specs to names in Python."""
+
+import builtins
+import keyword
+import re
+from collections.abc import Iterable
+from typing import Final
+
+WORKFLOW_NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+
+# What pydantic's BaseModel and our Request call their own; a test compares it with the libraries.
+_CLAIMED_BY_MODELS: Final = frozenset(
+    "construct copy dict from_orm json of parse_file parse_obj parse_raw register schema "
+    "schema_json update_forward_refs validate".split()
+)
+# In a class body a field shadows what annotations after it mean.
+_CLAIMED_BY_ANNOTATIONS: Final = frozenset(("bool", "dict", "float", "int", "list", "str"))
+
+
+def module_name(name: str) -> str:
+    """Return the module in build/handlers that a workflow's name stands for."""
+    module = name.replace("-", "_")
+    return f"{module}_" if keyword.iskeyword(module) else module
+
+
+def function_name(name: str) -> str:
+    """Return the name of a workflow's builder: build_<name>_workflow."""
+    return f"build_{name.replace('-', '_')}_workflow"
+
+
+def class_name(name: str) -> str:
+    """Return the name of a workflow's request model."""
+    return "".join(part.capitalize() for part in re.split("[-_]", name)) + "Request"
+
+
+def attribute_names(params: Iterable[str]) -> dict[str, str]:
+    """Return the attribute of the request model for each param.
+
+    A name that Python, pydantic or an annotation claims gets `_` appended, as often as it takes
+    to differ from the other params.
+    """
+    names = list(params)
+    taken = set(names)
+    attributes: dict[str, str] = {}
+    for name in names:
+        attribute = name
+        while _is_claimed(attribute) or (attribute != name and attribute in taken):
+            attribute += "_"
+        taken.add(attribute)
+        attributes[name] = attribute
+    return attributes
+
+
+def local_names(params: Iterable[str], reserved: Iterable[str]) -> dict[str, str]:
+    """Return a local variable for each param, beside names that the function uses already."""
+    taken = {*reserved, *keyword.kwlist, *dir(builtins)}
+    local: dict[str, str] = {}
+    for name in params:
+        variable = name
+        while variable in taken:
+            variable += "_"
+        taken.add(variable)
+        local[name] = variable
+    return local
+
+
+def _is_claimed(name: str) -> bool:
+    return (
+        keyword.iskeyword(name)
+        or name.startswith("model_")
+        or name in _CLAIMED_BY_MODELS
+        or name in _CLAIMED_BY_ANNOTATIONS
+    )

@@ -1,0 +1,137 @@
+"""Validate loaded files against the JSON Schemas of the three kinds of file."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from jsonschema import Draft7Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
+
+from .diagnostics import Diagnostic, did_you_mean, show
+from .load import Node
+
+Kind = Literal["workflow", "models", "gpu"]
+
+SCHEMAS: Final = Path(__file__).parent / "schemas"
+
+_TYPES: Final = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a text",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def validate(root: Node, kind: Kind) -> list[Diagnostic]:
+    """Return every place where a file breaks its schema."""
+    errors = _validator(kind).iter_errors(root.plain)
+    return [fault for error in errors for fault in _faults(error, root)]
+
+
+def schema(kind: Kind) -> dict[str, Any]:
+    """Return the JSON Schema (draft-07) of a kind of file."""
+    loaded: dict[str, Any] = json.loads((SCHEMAS / f"{kind}.schema.json").read_bytes())
+    return loaded
+
+
+@cache
+def _validator(kind: Kind) -> Any:
+    return extend(Draft7Validator, {"pattern": _pattern})(schema(kind))
+
+
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    """As JSON Schema says: `$` is the end, where Python's also stands before a last newline."""
+    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value):
+        yield ValidationError("pattern")
+
+
+def _faults(error: ValidationError, root: Node) -> list[Diagnostic]:
+    node, at_name = _find(root, list(error.absolute_path))
+    message, hint = _message(error)
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        return [
+            extra.error(
+                "unknown-key", f"unknown key {show(key)}", hint=_known(key, known), at_key=True
+            )
+            for key, extra in node.mapping.items()
+            if key not in known
+        ]
+    if "propertyNames" in error.absolute_schema_path:
+        names = [entry for key, entry in node.mapping.items() if key == error.instance]
+        return [entry.error("bad-name", message, hint=hint, at_key=True) for entry in names]
+    at_key = at_name and error.validator == "required"
+    code = "missing-key" if error.validator == "required" else "schema"
+    return [node.error(code, message, hint=hint, at_key=at_key)]
+
+
+def _find(root: Node, path: list[str | int]) -> tuple[Node, bool]:
+    node = root
+    for step in path:
+        node = node.mapping[str(step)] if isinstance(node.value, dict) else node.items[int(step)]
+    return node, bool(path) and isinstance(path[-1], str)
+
+
+def _known(key: str, known: dict[str, Any]) -> str:
+    return did_you_mean(key, known) or f"known are {', '.join(sorted(known))}"
+
+
+def _message(error: ValidationError) -> tuple[str, str | None]:
+    """Return what to tell the user; the schema's description of the place is the hint."""
+    limit, value = error.validator_value, error.instance
+    hint = error.schema.get("description") if isinstance(error.schema, dict) else None
+    match error.validator:
+        case "type":
+            types = [limit] if isinstance(limit, str) else [t for t in limit if t != "null"]
+            expected = " or ".join(_TYPES[t] for t in types)
+            found = "nothing" if value is None else _kind_of(value)
+            return f"expected {expected}, found {found}", hint
+        case "required":
+            missing = [key for key in limit if key not in value]
+            names = ", ".join(show(key) for key in missing)
+            return f"missing {names}", _description(error, missing[0]) or hint
+        case "enum":
+            options = ", ".join(map(str, limit))
+            near = did_you_mean(value, map(str, limit)) if isinstance(value, str) else None
+            return f"{show(value)} is none of {options}", near
+        case "pattern":
+            return f"{show(value)} does not match {limit}", hint
+        case "minimum" | "exclusiveMinimum":
+            word = "at least" if error.validator == "minimum" else "more than"
+            return f"{show(value)} is too small: {word} {limit}", hint
+        case "maximum":
+            return f"{show(value)} is too large: at most {limit}", hint
+        case "minLength" | "minItems" | "minProperties":
+            return f"too short: at least {limit}", hint
+        case "maxLength":
+            return f"too long: at most {limit} characters", hint
+        case "uniqueItems":
+            return "an item stands here twice", hint
+        case "oneOf":
+            choices = " or ".join(" with ".join(choice["required"]) for choice in limit)
+            return f"needs exactly one of {choices}", hint
+    return error.message, hint
+
+
+def _description(error: ValidationError, key: str) -> str | None:
+    described = error.schema.get("properties", {}).get(key, {})
+    found: str | None = described.get("description")
+    return found
+
+
+def _kind_of(value: Any) -> str:
+    match value:
+        case bool() | int() | float():
+            return str(value).lower()
+        case str():
+            return show(value)
+        case list():
+            return "a list"
+    return "a mapping"
