@@ -222,7 +222,9 @@ class _Composer:
             self._report(event, "anchor", message, "write the value out, or use extends")
         if getattr(event, "tag", None):
             message = f"tags ({show(event.tag)}) are not supported"
-            self._report(event, "tag", message, "quote a value that starts with an exclamation mark")
+            self._report(
+                event, "tag", message, "quote a value that starts with an exclamation mark"
+            )
 
     def _count(self, event: Any, depth: int) -> None:
         self._nodes += 1

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -43,7 +43,8 @@ def schema(kind: Kind) -> dict[str, Any]:
 
 @cache
 def _validator(kind: Kind) -> Any:
-    return extend(Draft7Validator, {"pattern": _pattern})(schema(kind))
+    validator: Any = extend  # untyped in jsonschema
+    return validator(Draft7Validator, {"pattern": _pattern})(schema(kind))
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
@@ -56,7 +57,7 @@ def _faults(error: ValidationError, root: Node) -> list[Diagnostic]:
     node, at_name = _find(root, list(error.absolute_path))
     message, hint = _message(error)
     if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
+        known = _schema_at(error).get("properties", {})
         return [
             extra.error(
                 "unknown-key", f"unknown key {show(key)}", hint=_known(key, known), at_key=True
@@ -85,8 +86,9 @@ def _known(key: str, known: dict[str, Any]) -> str:
 
 def _message(error: ValidationError) -> tuple[str, str | None]:
     """Return what to tell the user; the schema's description of the place is the hint."""
-    limit, value = error.validator_value, error.instance
-    hint = error.schema.get("description") if isinstance(error.schema, dict) else None
+    limit: Any = error.validator_value
+    value: Any = error.instance
+    hint = _schema_at(error).get("description")
     match error.validator:
         case "type":
             types = [limit] if isinstance(limit, str) else [t for t in limit if t != "null"]
@@ -120,8 +122,12 @@ def _message(error: ValidationError) -> tuple[str, str | None]:
     return error.message, hint
 
 
+def _schema_at(error: ValidationError) -> Mapping[str, Any]:
+    return error.schema if isinstance(error.schema, Mapping) else {}
+
+
 def _description(error: ValidationError, key: str) -> str | None:
-    described = error.schema.get("properties", {}).get(key, {})
+    described = _schema_at(error).get("properties", {}).get(key, {})
     found: str | None = described.get("description")
     return found
 

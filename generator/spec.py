@@ -230,9 +230,7 @@ def read_workflow(name: str, root: Node, extends: str | None) -> tuple[Workflow,
         for node_id, node in graph_node.mapping.items():
             graph[node_id] = _graph_node(node_id, node, faults)
     one_of = tuple(tuple(_texts(group)) for group in _items(entries, "one_of"))
-    params = {
-        key: _param(key, node, one_of) for key, node in _entries(entries, "params").items()
-    }
+    params = {key: _param(key, node, one_of) for key, node in _entries(entries, "params").items()}
     return Workflow(
         name=name,
         at=root,

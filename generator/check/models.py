@@ -116,9 +116,9 @@ def _undeclared(
         )
         hint = f"set folder: {schema.folders[0]} for model {show(elsewhere.name)} in models.yaml"
         return value.at.error("wrong-folder", message, node=node.id, input=name, hint=hint)
-    here = [
-        model.filename for model in models.models.values() if model.folder in schema.folders
-    ]
-    hint = did_you_mean(file, here) or f"declare it in models.yaml, with folder: {schema.folders[0]}"
+    here = [model.filename for model in models.models.values() if model.folder in schema.folders]
+    hint = (
+        did_you_mean(file, here) or f"declare it in models.yaml, with folder: {schema.folders[0]}"
+    )
     message = f"no model {show(file)} is declared in folder {folders}"
     return value.at.error("undeclared-model", message, node=node.id, input=name, hint=hint)

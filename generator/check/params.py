@@ -232,7 +232,11 @@ def _options(schema: Input, param: Param) -> list[Any]:
         "boolean": (bool,),
         "string": (str,),
     }.get(param.type, ())
-    return [o for o in schema.options if isinstance(o, kinds) and isinstance(o, bool) == (kinds == (bool,))]
+    return [
+        o
+        for o in schema.options
+        if isinstance(o, kinds) and isinstance(o, bool) == (kinds == (bool,))
+    ]
 
 
 def _wrong_type(param: Param, feed: Feed) -> Diagnostic:
@@ -246,8 +250,16 @@ def _wrong_type(param: Param, feed: Feed) -> Diagnostic:
 
 
 def _resolve_range(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
-    lows = [(feed.schema.minimum, feed) for feed in feeds if feed.schema and feed.schema.minimum is not None]
-    highs = [(feed.schema.maximum, feed) for feed in feeds if feed.schema and feed.schema.maximum is not None]
+    lows = [
+        (feed.schema.minimum, feed)
+        for feed in feeds
+        if feed.schema and feed.schema.minimum is not None
+    ]
+    highs = [
+        (feed.schema.maximum, feed)
+        for feed in feeds
+        if feed.schema and feed.schema.maximum is not None
+    ]
     low = max(lows, key=lambda pair: pair[0], default=None)
     high = min(highs, key=lambda pair: pair[0], default=None)
     faults: list[Diagnostic] = []

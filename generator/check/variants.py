@@ -121,11 +121,11 @@ def _absences(workflow: Workflow) -> Iterator[frozenset[str]]:
     first = frozenset[str]().union(*(group[0] for group in groups))
     yield first
     yield first | frozenset(optional)
-    singles = [(choice, i) for i, choice in enumerate(choices) for choice in choice[1:]]
-    for chosen_few in (*combinations(singles, 1), *combinations(singles, 2)):
-        replaced = {i: choice for choice, i in chosen_few}
+    others = [(i, other) for i, choice in enumerate(choices) for other in choice[1:]]
+    for few in (*combinations(others, 1), *combinations(others, 2)):
+        chosen_others = dict(few)
         yield frozenset[str]().union(
-            *(replaced.get(i, choice[0]) for i, choice in enumerate(choices))
+            *(chosen_others.get(i, choice[0]) for i, choice in enumerate(choices))
         )
 
 

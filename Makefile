@@ -1,0 +1,60 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.set-up
+SOURCES := generator templates tests bench
+
+.DEFAULT_GOAL := help
+.PHONY: help setup validate build test lint golden bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with all that is needed; does nothing when nothing changed
+
+validate: $(STAMP) ## check gpu.yaml, models.yaml and workflows/*.yaml
+	@$(RUN) -m generator validate
+
+build: $(STAMP) ## check the specs and render them into build/
+	@$(RUN) -m generator build
+
+test: $(STAMP) ## run the tests
+	@$(RUN) -m pytest
+
+lint: $(STAMP) ## check the code's style and types, the rendered code's too
+	@$(RUN) -m generator build --quiet
+	$(RUN) -m ruff check $(SOURCES) build
+	$(RUN) -m ruff format --check $(SOURCES) build
+	$(RUN) -m mypy $(SOURCES) build
+
+golden: $(STAMP) ## update tests/golden after a change to the specs or templates
+	@$(RUN) -m pytest -q tests/test_golden.py --update-golden
+
+bench: $(STAMP) ## measure how long a build takes, against the imports that it needs
+	@$(RUN) -m bench.build
+
+clean: ## remove build/, .venv and caches
+	rm -rf build .build-* $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The requirements of gpu.yaml come second, so that what is tested is what is deployed.
+$(STAMP): pyproject.toml gpu.yaml Makefile
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	  "this needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + \
+	  " (set PYTHON=/path/to/python3.11)")'
+	@if command -v uv >/dev/null; then \
+	  [ -x $(RUN) ] || uv venv --quiet --python $(PYTHON) $(VENV); \
+	  install="uv pip install --quiet --python $(RUN)"; \
+	else \
+	  [ -x $(RUN) ] || $(PYTHON) -m venv $(VENV); \
+	  install="$(RUN) -m pip install --quiet --disable-pip-version-check"; \
+	fi; \
+	echo "setting up $(VENV) …" >&2; \
+	$$install -e '.[dev]' || exit 1; \
+	if $(RUN) -m generator requirements --quiet > $(VENV)/requirements.txt; then \
+	  $$install -r $(VENV)/requirements.txt && touch $@; \
+	else \
+	  cat $(VENV)/requirements.txt; \
+	  echo "gpu.yaml has errors; its requirements are installed once they are mended" >&2; \
+	fi

@@ -1,0 +1,149 @@
+"""Render checked specs into the files of build/."""
+
+import json
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from .check import Checked, CheckedWorkflow
+from .graph.catalog import CatalogFile
+from .handlers import handler_values
+from .maps import manifest, sourcemap
+from .pycode import Source, literal
+from .python_format import formatted
+from .spec import Settings
+
+TEMPLATES: Final = Path(__file__).parent.parent / "templates"
+GRAPH: Final = Path(__file__).parent / "graph"
+
+Files = dict[str, bytes]
+
+
+def render(checked: Checked) -> Files:
+    """Return the files of build/ by their path in it; the same specs give the same bytes.
+
+    Raises:
+        FormatError: when rendered Python cannot be formatted, which is a fault of a template.
+    """
+    environment = _environment()
+    rendered: dict[str, str] = {}
+    for module, group in groupby(_by_handler(checked), key=lambda c: c.workflow.handler):
+        template = environment.get_template("handlers/handler.py.j2")
+        rendered[f"handlers/{module}.py"] = template.render(handler_values(module, list(group)))
+    rendered["config.py"] = environment.get_template("config.py.j2").render(s=_config(checked))
+    tracker = environment.get_template("utils/cost_tracker.py.j2")
+    rendered["utils/cost_tracker.py"] = tracker.render(_prices(checked.settings))
+    files = formatted(rendered) | _copied() | _graph(checked)
+    files["sourcemap.json"] = _json(sourcemap(checked))
+    files["manifest.json"] = _json(manifest(checked, files))
+    return dict(sorted(files.items()))
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        finalize=_only_source,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def _only_source(value: Any) -> str:
+    """Let a template print nothing but Python source, so that no YAML value becomes code."""
+    if not isinstance(value, Source):
+        raise TypeError(f"a template prints {type(value).__name__}, which is no Source")
+    return value
+
+
+def _by_handler(checked: Checked) -> list[CheckedWorkflow]:
+    return sorted(checked.workflows, key=lambda c: (c.workflow.handler, c.workflow.name))
+
+
+def _config(checked: Checked) -> dict[str, Source]:
+    settings, scaling = checked.settings, checked.settings.scaling
+    gpu = settings.gpus[settings.default_gpu]
+    fallback = [settings.gpus[name].modal for name in gpu.fallback]
+    engine = settings.comfyui
+    used_models = sorted({name for c in checked.workflows for name in c.uses.models})
+    used_packs = sorted({name for c in checked.workflows for name in c.uses.packs})
+    flags = [*engine["flags"], *([] if engine["metadata"] else ["--disable-metadata"])]
+    values: dict[str, Any] = {
+        "app": settings.app,
+        "python": settings.python,
+        "requirements": list(settings.requirements),
+        "apt": list(settings.apt),
+        "comfyui_version": engine["version"],
+        "comfyui_commit": engine["commit"],
+        "comfyui_directory": engine["directory"],
+        "comfyui_port": engine["port"],
+        "comfyui_flags": flags,
+        "gpu": gpu.modal,
+        "gpus": [gpu.modal, *fallback],
+        "memory_gb": gpu.memory_gb,
+        "cpu": gpu.cpu,
+        "volumes": settings.volumes,
+        "secrets": {name: list(keys) for name, keys in settings.secrets.items()},
+        "deadline": settings.gateway["deadline"],
+        "gateway_max_containers": settings.gateway["max_containers"],
+        "auth": settings.auth,
+        "cors_origins": settings.gateway["cors_origins"],
+        "max_body_bytes": settings.limits["body_mb"] * 10**6,
+        "max_media_pixels": settings.limits["media_pixels"],
+        "model_paths": {name: checked.models.models[name].destination for name in used_models},
+        "packs": {name: checked.models.packs[name].commit for name in used_packs},
+    }
+    return {key: literal(value) for key, value in (scaling | values).items()}
+
+
+def _prices(settings: Settings) -> dict[str, Source]:
+    prices = {gpu.modal: gpu.price_per_second for gpu in settings.gpus.values()}
+    return {
+        "priced": Source(f" ({settings.priced})" if settings.priced else ""),
+        "prices": literal(prices),
+        "price_multiplier": literal(settings.price_multiplier),
+    }
+
+
+def _copied() -> Files:
+    """Return the files that are the same in every build: all of templates/ but *.j2."""
+    found = {path.relative_to(TEMPLATES).as_posix(): path for path in TEMPLATES.rglob("*")}
+    return {
+        name: path.read_bytes()
+        for name, path in found.items()
+        if path.is_file() and path.suffix not in (".j2", ".pyc")
+    }
+
+
+def _graph(checked: Checked) -> Files:
+    """Return generator/graph with the node schemas that the deployed app may need.
+
+    Those are the classes in use; all of them where callers may send graphs of their own.
+    """
+    files = {f"graph/{path.name}": path.read_bytes() for path in GRAPH.glob("*.py")}
+    any_graph = any(c.workflow.graph_param and c.workflow.enabled for c in checked.workflows)
+    used = {(c.pack, c.name) for one in checked.workflows for c in one.classes.values()}
+    declared = [
+        checked.catalog.packs[p] for p in checked.models.packs if p in checked.catalog.packs
+    ]
+    for source in (checked.catalog.core, *declared):
+        names = [n for n in source.header["classes"] if any_graph or (source.pack, n) in used]
+        if names or source is checked.catalog.core:
+            folder = "graph/catalogs/packs" if source.pack else "graph/catalogs"
+            files[f"{folder}/{source.path.name}"] = _part(source, names)
+    return files
+
+
+def _part(source: CatalogFile, names: Iterable[str]) -> bytes:
+    header = json.dumps(source.header | {"classes": list(names)}, separators=(",", ":"))
+    lines = (header.encode(), *(source.line(name) for name in names))
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

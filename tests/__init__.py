@@ -1,0 +1,1 @@
+"""Tests: at the edges that users touch, and of what lies between."""
