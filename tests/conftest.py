@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden anew")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Render before collection, for tests import from `build` as a user does."""
     if main(["build", "--quiet", "--project", str(ROOT)]):
         raise pytest.UsageError("the shipped specs do not build")
