@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -105,13 +106,25 @@ def _add(
 
 
 def _validate(root: Path, options: argparse.Namespace) -> int:
-    return _report(_check(root)[1], options)
+    checked, diagnostics = _check(root)
+    code = _report(diagnostics, options)
+    if checked and not options.quiet:
+        workflows, declared = len(checked.workflows), checked.models
+        counted = (
+            f"{workflows} workflows, {len(declared.models)} models, {len(declared.packs)} packs"
+        )
+        print(f"{counted}: {_summary(diagnostics)}", file=sys.stderr)
+    elif not options.quiet:
+        print(_summary(diagnostics), file=sys.stderr)
+    return code
 
 
 def _build(root: Path, options: argparse.Namespace) -> int:
     checked, diagnostics = _check(root)
-    code = _report(diagnostics, options)
+    code = _report([d for d in diagnostics if d.severity is not Severity.INFO], options)
     if code != CLEAN or checked is None:
+        if not options.quiet:
+            print(f"nothing rendered: {_summary(diagnostics)}", file=sys.stderr)
         return code
     from .render import render
 
@@ -121,15 +134,15 @@ def _build(root: Path, options: argparse.Namespace) -> int:
     except (FormatError, PublishError) as error:
         return _refuse(str(error))
     if not options.quiet:
-        routes = ", ".join(c.workflow.route for c in checked.workflows)
-        print(f"{target}: {'rendered' if changed else 'up to date'}: {routes}", file=sys.stderr)
+        routes = " ".join(c.workflow.route for c in checked.workflows)
+        print(f"{target}/ {'rendered' if changed else 'is up to date'}: {routes}", file=sys.stderr)
     return CLEAN
 
 
 def _requirements(root: Path, options: argparse.Namespace) -> int:
     project, diagnostics = load_project(root)
     if project.settings is None:
-        return _report(sorted_once(diagnostics), options)
+        return _report([d for d in sorted_once(diagnostics) if d.file == "gpu.yaml"], options)
     print("\n".join(project.settings.requirements))
     return CLEAN
 
@@ -137,20 +150,23 @@ def _requirements(root: Path, options: argparse.Namespace) -> int:
 def _check(root: Path) -> tuple[Checked | None, list[Diagnostic]]:
     project, faults = load_project(root)
     checked, found = check(project)
-    return checked, sorted_once([*faults, *found])
+    diagnostics = sorted_once([*faults, *found])
+    return checked, [replace(d, file=(root / d.file).as_posix()) for d in diagnostics]
 
 
 def _report(diagnostics: list[Diagnostic], options: argparse.Namespace) -> int:
-    """Show the diagnostics on standard output and a summary on standard error."""
+    """Show the diagnostics on standard output and return the exit code."""
     if options.quiet:
         diagnostics = [d for d in diagnostics if d.severity is Severity.ERROR]
     sys.stdout.write(_FORMATS[options.format](diagnostics))
     sys.stdout.flush()
-    if not options.quiet:
-        counts = {s: sum(d.severity is s for d in diagnostics) for s in Severity}
-        words = [f"{n} {s}{'s' if n != 1 else ''}" for s, n in counts.items() if n]
-        print(", ".join(words) or "nothing to report", file=sys.stderr)
     return FAULTS if has_errors(diagnostics) else CLEAN
+
+
+def _summary(diagnostics: list[Diagnostic]) -> str:
+    counts = {s: sum(d.severity is s for d in diagnostics) for s in Severity}
+    words = [f"{n} {s}{'s' if n != 1 else ''}" for s, n in counts.items() if n]
+    return ", ".join(words) or "nothing to report"
 
 
 def _refuse(message: str) -> int:

@@ -10,7 +10,7 @@ from .graph.records import Link
 from .names import attribute_names, class_name, function_name, local_names
 from .pycode import Source, docstring, expression, identifier, literal, prose
 from .slots import Slot
-from .spec import INTEGER_TYPES, NUMBER_TYPES, GraphNode, Param
+from .spec import INTEGER_TYPES, MEDIA_TYPES, NUMBER_TYPES, GraphNode, Param
 
 # Where the names come from that rendered modules may use.
 _IMPORTS: Final = {
@@ -25,7 +25,7 @@ _IMPORTS: Final = {
     "needed": "..graph.records",
     "without": "..graph.records",
     **dict.fromkeys(
-        "MAX_SEED Audio Image ModelFile Options Request Step Stripped Video affix drawn given text".split(),
+        "MAX_SEED Audio Image ModelFile Options Request Step Stripped Video WholeGraph affix drawn given text".split(),
         "..params",
     ),
 }
@@ -39,7 +39,7 @@ _ANNOTATIONS: Final = {
     "image": "Image",
     "video": "Video",
     "audio": "Audio",
-    "graph": "Graph",
+    "graph": "WholeGraph",
 }
 _SUMMARY_LENGTH: Final = 200
 
@@ -174,7 +174,7 @@ class _Workflow:
         if param.enum and param.type == "string":
             self._used.add("Literal")
             return f"Literal[{', '.join(map(literal, param.enum))}]"
-        if param.type in ("image", "video", "audio"):
+        if param.type in MEDIA_TYPES or param.type == "graph":
             self._used.add(annotation)
         if param.strip:
             self._used.add("Stripped")

@@ -10,7 +10,10 @@ WORKFLOW_NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
 # What pydantic's BaseModel and our Request call their own; a test compares it with the libraries.
 _CLAIMED_BY_MODELS: Final = frozenset(
-    "construct copy dict from_orm json of parse_file parse_obj parse_raw register schema "
+    "construct copy dict from_orm json model_computed_fields model_config model_construct "
+    "model_copy model_dump model_dump_json model_extra model_fields model_fields_set "
+    "model_json_schema model_parametrized_name model_post_init model_rebuild model_validate "
+    "model_validate_json model_validate_strings of parse_file parse_obj parse_raw register schema "
     "schema_json update_forward_refs validate".split()
 )
 # In a class body a field shadows what annotations after it mean.
@@ -67,7 +70,6 @@ def local_names(params: Iterable[str], reserved: Iterable[str]) -> dict[str, str
 def _is_claimed(name: str) -> bool:
     return (
         keyword.iskeyword(name)
-        or name.startswith("model_")
         or name in _CLAIMED_BY_MODELS
         or name in _CLAIMED_BY_ANNOTATIONS
     )

@@ -119,7 +119,7 @@ def _message(error: ValidationError) -> tuple[str, str | None]:
         case "oneOf":
             choices = " or ".join(" with ".join(choice["required"]) for choice in limit)
             return f"needs exactly one of {choices}", hint
-    return error.message, hint
+    return f"{show(value)} breaks {error.validator} {show(limit)}", hint
 
 
 def _schema_at(error: ValidationError) -> Mapping[str, Any]:

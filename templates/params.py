@@ -1,11 +1,14 @@
 """What the request models and graph builders of the handlers are made of."""
 
+import math
+import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self, TypeVar, overload
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,8 +26,13 @@ T = TypeVar("T")
 # The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_SEED = 2**53 - 1
 
+# How deep a value may nest; ComfyUI's own graphs nest three levels.
+MAX_DEPTH = 64
+
 # The extensions that ComfyUI's model folders list.
 MODEL_EXTENSIONS = (".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft", ".gguf")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Request(BaseModel):
@@ -50,10 +58,17 @@ class Request(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _is_unicode(cls, value: Any) -> Any:
-        """Refuse lone surrogates, which no UTF-8 can carry on to the engine."""
-        if any("\ud800" <= char <= "\udfff" for text in _texts(value) for char in text):
-            raise PydanticCustomError("string_unicode", "Input should be valid Unicode text")
+    def _can_be_sent(cls, value: Any) -> Any:
+        """Refuse what no JSON in UTF-8 can carry on to the engine."""
+        for found, depth in _nested(value):
+            if depth > MAX_DEPTH:
+                raise PydanticCustomError(
+                    "too_deep", "Input should nest at most {depth} levels", {"depth": MAX_DEPTH}
+                )
+            if isinstance(found, str) and _SURROGATE.search(found):
+                raise PydanticCustomError("string_unicode", "Input should be valid Unicode text")
+            if isinstance(found, float) and not math.isfinite(found):
+                raise PydanticCustomError("finite_number", "Input should be a finite number")
         return value
 
     @model_validator(mode="after")
@@ -134,12 +149,6 @@ class Options:
         return value
 
 
-Image = Annotated[str, Media("image"), Field(min_length=1)]
-Video = Annotated[str, Media("video"), Field(min_length=1)]
-Audio = Annotated[str, Media("audio"), Field(min_length=1)]
-Stripped = Annotated[str, StringConstraints(strip_whitespace=True)]
-
-
 def drawn(minimum: int, maximum: int) -> Callable[[], int]:
     """Return a function that draws a seed, both ends included.
 
@@ -191,14 +200,36 @@ def _model_file(name: str) -> str:
     return name
 
 
-def _texts(value: Any) -> Iterable[str]:
-    """Yield every text in a value, however deep, keys included."""
-    pending = [value]
+def _whole_graph(graph: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what is no graph in API format; whether the engine takes it is not asked here."""
+    for node in graph.values():
+        if not (
+            isinstance(node, dict)
+            and isinstance(node.get("class_type"), str)
+            and isinstance(node.get("inputs"), dict)
+        ):
+            raise PydanticCustomError(
+                "graph", "Each node should be an object with class_type and inputs"
+            )
+    return graph
+
+
+def _nested(value: Any) -> Iterator[tuple[Any, int]]:
+    """Yield a value and all in it, keys included, each with how deep it lies."""
+    pending = [(value, 0)]
     while pending:
-        match pending.pop():
-            case str() as found:
-                yield found
-            case Mapping() as mapping:
-                pending += [*mapping, *mapping.values()]
-            case list() as items:
-                pending += items
+        found, depth = pending.pop()
+        yield found, depth
+        if depth > MAX_DEPTH:
+            continue
+        if isinstance(found, Mapping):
+            pending += [(item, depth + 1) for pair in found.items() for item in pair]
+        elif isinstance(found, list | tuple):
+            pending += [(item, depth + 1) for item in found]
+
+
+WholeGraph = Annotated[dict[str, Any], Field(min_length=1), AfterValidator(_whole_graph)]
+Image = Annotated[str, Media("image"), Field(min_length=1)]
+Video = Annotated[str, Media("video"), Field(min_length=1)]
+Audio = Annotated[str, Media("audio"), Field(min_length=1)]
+Stripped = Annotated[str, StringConstraints(strip_whitespace=True)]

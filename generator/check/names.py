@@ -1,6 +1,7 @@
 """Names and routes: what clashes, what is reserved, and what names nothing."""
 
 from collections.abc import Callable, Iterable, Iterator
+from keyword import iskeyword
 from typing import Final
 
 from ..diagnostics import Diagnostic, did_you_mean, show
@@ -25,6 +26,13 @@ def check_names(workflows: Iterable[Workflow]) -> list[Diagnostic]:
         )
         for workflow in workflows
         if workflow.route.split("/")[1] in RESERVED_ROUTES
+    ]
+    faults += [
+        _place(workflow, "handler").error(
+            "bad-name", f"{workflow.handler} is a word of Python, so it names no module"
+        )
+        for workflow in workflows
+        if iskeyword(workflow.handler)
     ]
     faults += _clashes(workflows, "route", lambda w: w.route, "route-collision")
     faults += _clashes(workflows, "handler", lambda w: function_name(w.name), "name-collision")

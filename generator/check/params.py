@@ -52,7 +52,10 @@ def check_params(
     feeds = _feeds(workflow, classes, faults)
     faults += _check_groups(workflow)
     resolved: dict[str, Param] = {}
+    output = workflow.output
     for name, param in workflow.params.items():
+        if output and output.param == name and param.type == "string" and not param.enum:
+            param = replace(param, enum=tuple(output.nodes))
         wrong = _misapplied(param)
         if not wrong:
             param, wrong = _resolve(param, feeds[name])
@@ -389,7 +392,7 @@ def _misfit_text(value: str, param: Param) -> str | None:
     if param.pattern is not None:
         matcher = SchemaValidator(core_schema.str_schema(pattern=param.pattern))
         if not matcher.isinstance_python(value):
-            return f"it does not match {param.pattern}"
+            return f"it does not match {show(param.pattern)}"
     return None
 
 
@@ -405,5 +408,5 @@ def _nearest_option(value: Any, options: tuple[Any, ...]) -> str:
 
 
 def _some(options: tuple[Any, ...]) -> str:
-    shown = ", ".join(str(option) for option in options[:8])
+    shown = ", ".join(show(option) for option in options[:8])
     return shown if len(options) <= 8 else f"{shown} and {len(options) - 8} more"

@@ -150,8 +150,8 @@ def open_image(data: bytes, *, max_pixels: int) -> Image.Image:
     The mode is L, LA, RGB or RGBA, eight bits a channel: palettes and CMYK become RGB, of
     16-bit values the upper eight bits are kept, and a transparent colour becomes alpha,
     save in 16-bit greyscale, where it is dropped. EXIF orientation is applied; an EXIF
-    block that cannot be read is ignored. Further pictures that a camera appends to a JPEG
-    are ignored too.
+    block that cannot be read is ignored, though where warnings are errors Pillow refuses
+    some JPEGs for it. Further pictures that a camera appends to a JPEG are ignored too.
 
     Raises ImageError if the format is not accepted, the picture is animated, the data is
     damaged or truncated, or it has more than `max_pixels` pixels (width times height;
@@ -233,8 +233,6 @@ def _open_header(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
     except Exception as error:
         raise _damaged(media_type) from error
     width, height = image.size
-    if width < 1 or height < 1:
-        raise _damaged(media_type)
     if width * height > limit:
         raise ImageError(
             f"the picture is too large: it is {width} x {height} pixels, "

@@ -1,0 +1,204 @@
+"""Node schemas of ComfyUI and of custom-node packs.
+
+A catalog file is JSON Lines: a header with the names of its classes in order, then one class a
+line. A class is parsed when it is asked for, and the files of packs that nobody declared are read
+no further than their header.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+MODEL_EXTENSIONS = frozenset(
+    (".bin", ".ckpt", ".gguf", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a class.
+
+    `type` is ComfyUI's own name, COMBO for a choice. `options` are a choice's fixed values;
+    `folders` the model folders whose files it lists; `media` kinds of uploaded files that it lists
+    (png, mp4, mp3, glb). `checked`: the engine refuses values that it does not list.
+    """
+
+    type: str
+    optional: bool = False
+    default: Any = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    options: tuple[Any, ...] = ()
+    folders: tuple[str, ...] = ()
+    media: tuple[str, ...] = ()
+    checked: bool = False
+    multiline: bool = False
+    link_only: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a choice lists files, so that its options say not all."""
+        return bool(self.folders or self.media or not self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of a class."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassType:
+    """One class of nodes; `pack` is None for ComfyUI's own.
+
+    `open` classes take inputs beyond those listed.
+    """
+
+    name: str
+    pack: str | None
+    inputs: Mapping[str, Input]
+    outputs: tuple[Output, ...]
+    category: str = ""
+    output_node: bool = False
+    api_node: bool = False
+    deprecated: bool = False
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class CatalogFile:
+    """The classes of ComfyUI itself (`pack` is None) or of one pack, at one commit."""
+
+    path: Path
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """What the first line says: comfyui, pack, repo, commit and classes."""
+        with self.path.open("rb") as file:
+            header: dict[str, Any] = json.loads(file.readline())
+        return header
+
+    @property
+    def pack(self) -> str | None:
+        """The pack's name, None for ComfyUI itself."""
+        name: str | None = self.header.get("pack")
+        return name
+
+    @property
+    def commit(self) -> str:
+        """The commit that the schemas were taken from."""
+        commit: str = self.header["commit"]
+        return commit
+
+    @cached_property
+    def _lines(self) -> dict[str, bytes]:
+        lines = self.path.read_bytes().split(b"\n")
+        return dict(zip(self.header["classes"], lines[1:], strict=False))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.header["classes"])
+
+    def line(self, name: str) -> bytes:
+        """Return a class as it stands in the file. Raises KeyError for an unknown one."""
+        return self._lines[name]
+
+    def class_type(self, name: str) -> ClassType:
+        """Return a class. Raises KeyError for an unknown one."""
+        return _class_type(name, self.pack, json.loads(self.line(name)))
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The node schemas of one ComfyUI version and of all packs that have any."""
+
+    core: CatalogFile
+    packs: Mapping[str, CatalogFile]
+    _known: dict[tuple[str | None, str], ClassType] = field(default_factory=dict, repr=False)
+
+    def get(self, name: str, packs: Iterable[str]) -> list[ClassType]:
+        """Return the definitions of a class by the core and the given packs; several clash."""
+        return [
+            self._class_type(file, name)
+            for file in (self.core, *(self.packs[p] for p in packs if p in self.packs))
+            if name in file
+        ]
+
+    def packs_with(self, name: str) -> list[str]:
+        """Return the packs that define a class, declared or not."""
+        return [pack for pack, file in self.packs.items() if name in file]
+
+    def names(self, packs: Iterable[str] | None = None) -> list[str]:
+        """Return the classes of the core and of the given packs, by default of all."""
+        chosen = self.packs if packs is None else [p for p in packs if p in self.packs]
+        files = (self.core, *(self.packs[pack] for pack in chosen))
+        return [name for file in files for name in file.header["classes"]]
+
+    def _class_type(self, file: CatalogFile, name: str) -> ClassType:
+        key = (file.pack, name)
+        if key not in self._known:
+            self._known[key] = file.class_type(name)
+        return self._known[key]
+
+
+def open_catalog(directory: Path, version: str) -> Catalog:
+    """Return the catalog of a ComfyUI version.
+
+    Raises:
+        FileNotFoundError: when the directory has no schemas of that version.
+    """
+    core = CatalogFile(directory / f"comfyui-{version}.jsonl")
+    if not core.path.is_file():
+        raise FileNotFoundError(core.path)
+    files = (CatalogFile(path) for path in sorted(directory.glob("packs/*.jsonl")))
+    return Catalog(core, {str(file.pack): file for file in files})
+
+
+def versions(directory: Path) -> list[str]:
+    """Return the ComfyUI versions that a directory has schemas of."""
+    return sorted(p.stem.removeprefix("comfyui-") for p in directory.glob("comfyui-*.jsonl"))
+
+
+def is_model_file(name: str) -> bool:
+    """Say whether model folders list a file of this name (ComfyUI goes by the extension)."""
+    return Path(name).suffix.lower() in MODEL_EXTENSIONS
+
+
+def _class_type(name: str, pack: str | None, raw: dict[str, Any]) -> ClassType:
+    return ClassType(
+        name,
+        pack,
+        {key: _input(value) for key, value in raw["inputs"].items()},
+        tuple(Output(*output) for output in raw["outputs"]),
+        category=raw.get("category", ""),
+        output_node=raw.get("output_node", False),
+        api_node=raw.get("api_node", False),
+        deprecated=raw.get("deprecated", False),
+        open=raw.get("open", False),
+    )
+
+
+def _input(raw: dict[str, Any]) -> Input:
+    return Input(
+        raw["type"],
+        optional=raw.get("optional", False),
+        default=raw.get("default"),
+        minimum=raw.get("min"),
+        maximum=raw.get("max"),
+        step=raw.get("step"),
+        options=tuple(raw.get("options", ())),
+        folders=tuple(raw.get("folders", ())),
+        media=tuple(raw.get("input_files", ())),
+        checked=raw.get("checked", False),
+        multiline=raw.get("multiline", False),
+        link_only=raw.get("forceInput", False),
+    )

@@ -1,0 +1,1 @@
+"""One module per handler: the request models and graph builders of its endpoints."""

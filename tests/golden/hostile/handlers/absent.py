@@ -1,0 +1,96 @@
+"""Endpoints of the absent handler.
+
+POST /absent, from workflows/absent.yaml, which extends quotes.yaml.
+
+Rendered by `python -m generator build`: edit the YAML files, not this one.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..graph.records import Graph, needed, without
+from ..params import Image, Options, Request, affix, given, text
+
+
+class AbsentRequest(Request):
+    """What POST /absent takes."""
+
+    ONE_OF = (("left", "right"),)
+
+    matched: str = Field('"a"', pattern="^[\"'\\\\a-z{}]*$")
+    ratio: Annotated[float, Options((0.5, 1, 2.25))] = Field(1.0)
+    count: Annotated[int, Options((1, 2, 4))] = Field(4)
+    flag: bool = Field(True)
+    json_: str = Field("", alias="json")
+    copy_: int = Field(0, alias="copy", ge=-5, le=5)
+    class_: str = Field("class", alias="class")
+    model_config_: bool = Field(False, alias="model_config")
+    str_: str = Field("str", alias="str")
+    item: str = Field("item")
+    text: str = Field("text")
+    mask: Image | None = Field(None)
+    word: str | None = Field(None)
+    left: str | None = Field(None)
+    right: str | None = Field(None)
+    format: Literal['a"b', "{{ c }}"] = Field('a"b')
+
+
+def build_absent_workflow(item: AbsentRequest | Mapping[str, Any]) -> Graph:
+    """Return the graph that POST /absent runs.
+
+    Params that may be absent, and a choice of outputs.
+    """
+    item = AbsentRequest.of(item)
+    word = affix(item.word, suffix='"')
+    item_ = affix(item.item, prefix=">")
+    text_ = affix(item.text, suffix="<")
+    right = given(item.right, affix(item.left, prefix="{{"))
+    graph: Graph = {
+        "010": {
+            "class_type": "Any Switch (rgthree)",
+            "inputs": {
+                "57:8": ["57:8", 0],
+                "affixed_text": f"word: {text(word)}.",
+                "typed": item.count,
+                "ratio": item.ratio,
+                "flag": item.flag,
+                "class": item.class_,
+                "json": item.json_,
+                "copy": item.copy_,
+                "model_config": item.model_config_,
+                "str": item.str_,
+                "item": item_,
+                "text": text_,
+                "choice": right,
+                "matched": item.matched,
+                "word": word,
+            },
+        },
+        "57:8": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
+        },
+        'node " {{ id }} \\ \u2028': {
+            "class_type": "PreviewAny",
+            "inputs": {"source": ["010", 0], "mask": ["21", 0]},
+        },
+        "4": {
+            "class_type": "PreviewImage",
+            "inputs": {"images": ["57:8", 0]},
+        },
+        "20": {
+            "class_type": "LoadImage",
+            "inputs": {"image": item.mask},
+        },
+        "21": {
+            "class_type": "ImageInvert",
+            "inputs": {"image": ["20", 0]},
+        },
+    }
+    if item.mask is None:
+        graph = without(graph, "20", "21", ('node " {{ id }} \\ \u2028', "mask"))
+    if item.word is None:
+        graph = without(graph, ("010", "word"))
+    return needed(graph, {'a"b': "4", "{{ c }}": 'node " {{ id }} \\ \u2028'}[item.format])

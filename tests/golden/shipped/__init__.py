@@ -1,0 +1,1 @@
+"""The app: request models, graph builders and their helpers, as deployed."""

@@ -1,0 +1,156 @@
+"""The command line: what it prints, what it returns, what it leaves alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from generator.cli import main
+
+from .conftest import ROOT, MakeProject
+
+GOOD = """\
+params: {color: {type: integer, default: 0}}
+graph:
+  1: {class_type: EmptyImage, inputs: {width: 8, height: 8, batch_size: 1, color: "${color}"}}
+  2: {class_type: SaveImage, inputs: {images: [1, 0], filename_prefix: x}}
+"""
+BAD = GOOD.replace("${color}", "${colour}").replace("SaveImage", "SaveImages")
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "generator", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_teaches() -> None:
+    shown = run("--help")
+    assert shown.returncode == 0
+    for word in ("validate", "build", "requirements", "Exit codes"):
+        assert word in shown.stdout
+
+
+def test_the_shipped_specs_are_clean() -> None:
+    done = run("validate", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert run("validate").stdout.count("info[unlocked]") == 18
+
+
+def test_text(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_project({"good": GOOD, "bad": BAD})
+    assert main(["validate", "--project", str(root)]) == 1
+    shown = capsys.readouterr()
+    file = f"{root}/workflows/bad.yaml"
+    assert shown.out.splitlines() == [
+        f'{file}:1:10: error[unused-param] nothing uses param "color"; '
+        "write ${color} in an input, or remove the param",
+        f'{file}:3:83: error[unknown-param] node "1" input "color": no param "colour"; '
+        'did you mean "color"?',
+        f'{file}:4:19: error[unknown-class] node "2": no class "SaveImages"; '
+        'did you mean "SaveImage"?',
+    ]
+    assert shown.err == "2 workflows, 0 models, 0 packs: 3 errors\n"
+
+
+def test_json(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_project({"bad": BAD})
+    assert main(["validate", "--project", str(root), "--format", "json"]) == 1
+    [entry] = json.loads(capsys.readouterr().out)
+    assert entry["file"] == f"{root}/workflows/bad.yaml"
+    assert [d["code"] for d in entry["diagnostics"]] == [
+        "unused-param", "unknown-param", "unknown-class",
+    ]  # fmt: skip
+    assert set(entry["diagnostics"][0]) == {
+        "line", "column", "severity", "code", "message", "node", "input", "hint",
+    }  # fmt: skip
+
+
+def test_json_of_a_clean_project(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", "--project", str(make_project({"it": GOOD})), "--format=json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_github(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paths are relative to where the command runs, as annotations need them."""
+    monkeypatch.chdir(make_project({"it": BAD.replace("bad", "100%\\r")}))
+    assert main(["validate", "--format", "github"]) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("::error file=workflows/it.yaml,line=1,col=10,title=unused-param::")
+
+
+def test_nothing_is_built_of_faulty_specs(make_project: MakeProject) -> None:
+    root = make_project({"it": GOOD})
+    assert main(["build", "--project", str(root)]) == 0
+    before = (root / "build" / "manifest.json").read_bytes()
+    (root / "workflows" / "it.yaml").write_text(BAD)
+    done = run("build", "--project", str(root))
+    assert done.returncode == 1
+    assert "nothing rendered: 3 errors" in done.stderr
+    assert (root / "build" / "manifest.json").read_bytes() == before
+
+
+def test_an_endpoint_is_one_file(make_project: MakeProject) -> None:
+    """Adding an endpoint is one new YAML file; removing it removes what was rendered."""
+    root = make_project({"one": GOOD})
+    main(["build", "--project", str(root)])
+    (root / "workflows" / "two-more.yaml").write_text(GOOD)
+    main(["build", "--project", str(root)])
+    routes = json.loads((root / "build" / "manifest.json").read_bytes())["routes"]
+    assert list(routes) == ["/one", "/two-more"]
+    assert (root / "build" / "handlers" / "two_more.py").exists()
+    (root / "workflows" / "two-more.yaml").unlink()
+    main(["build", "--project", str(root)])
+    assert not (root / "build" / "handlers" / "two_more.py").exists()
+
+
+def test_build_says_what_it_did(make_project: MakeProject) -> None:
+    root = make_project({"it": GOOD})
+    assert run("build", cwd=root).stderr == "build/ rendered: /it\n"
+    assert run("build", cwd=root).stderr == "build/ is up to date: /it\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["validate", "--project", "nowhere"], "holds no project"),
+        (["build", "--out", "workflows"], "holds no build of ours"),
+        (["frobnicate"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_what_cannot_run(make_project: MakeProject, arguments: list[str], message: str) -> None:
+    done = run(*arguments, cwd=make_project({"it": GOOD}))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_requirements(make_project: MakeProject) -> None:
+    gpu = 'app: a\npython: "3.11"\nrequirements: [fastapi==1.0, pillow==2.0]\n'
+    root = make_project({"it": GOOD})
+    (root / "gpu.yaml").write_text((root / "gpu.yaml").read_text() + "requirements: [a==1, b==2]\n")
+    assert run("requirements", cwd=root).stdout == "a==1\nb==2\n"
+    (root / "gpu.yaml").write_text(gpu)
+    done = run("requirements", cwd=root)
+    assert done.returncode == 1
+    assert "gpu.yaml:1:1: error[missing-key]" in done.stdout
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    script = f"{sys.executable} -m generator validate | head -1"
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
