@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_the_old_build(
         if count > written:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", fsync)
+    monkeypatch.setattr("os.fsync", fsync)
     with pytest.raises(PublishError, match="No space left on device"):
         publish(files(a="2", b="2", c="2"), target)
     assert content(target) == files(a="1", b="1")
