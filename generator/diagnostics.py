@@ -82,11 +82,17 @@ def show(value: object) -> str:
     return f'"{text}"' if isinstance(value, str) else text
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return a hint that names the nearest known name, or None when nothing is near."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is nearest to a wrong one, or None when nothing is near."""
     choices = {candidate.casefold(): candidate for candidate in known}
     near = get_close_matches(name[:200].casefold(), choices, n=1)
-    return f"did you mean {show(choices[near[0]])}?" if near else None
+    return choices[near[0]] if near else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Return a hint that names the nearest known name, or None when nothing is near."""
+    near = nearest(name, known)
+    return None if near is None else f"did you mean {show(near)}?"
 
 
 def as_text(diagnostics: Sequence[Diagnostic]) -> str:

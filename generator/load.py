@@ -84,9 +84,20 @@ class Node:
             self.file, line, column, severity, code, message, node=node, input=input, hint=hint
         )
 
-    def error(self, code: str, message: str, **rest: Any) -> Diagnostic:
-        """Return an error that points here; `rest` is as for `report`."""
-        return self.report(Severity.ERROR, code, message, **rest)
+    def error(
+        self,
+        code: str,
+        message: str,
+        *,
+        node: str | None = None,
+        input: str | None = None,
+        hint: str | None = None,
+        at_key: bool = False,
+    ) -> Diagnostic:
+        """Return an error that points here; as `report`."""
+        return self.report(
+            Severity.ERROR, code, message, node=node, input=input, hint=hint, at_key=at_key
+        )
 
 
 def load_file(path: Path, name: str) -> tuple[Node | None, list[Diagnostic]]:

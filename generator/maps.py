@@ -47,7 +47,7 @@ def _route(checked: CheckedWorkflow, project: Checked) -> dict[str, Any]:
         "params": {param.name: param.type for param in workflow.params.values()},
         "gpu": workflow.gpu or project.settings.default_gpu,
         "group": workflow.group,
-        "timeout": workflow.timeout or project.settings.scaling["timeout"],
+        "timeout": workflow.timeout or project.settings.scaling.timeout,
         "models": list(checked.uses.models),
         "packs": list(checked.uses.packs),
     }

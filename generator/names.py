@@ -68,8 +68,4 @@ def local_names(params: Iterable[str], reserved: Iterable[str]) -> dict[str, str
 
 
 def _is_claimed(name: str) -> bool:
-    return (
-        keyword.iskeyword(name)
-        or name in _CLAIMED_BY_MODELS
-        or name in _CLAIMED_BY_ANNOTATIONS
-    )
+    return keyword.iskeyword(name) or name in _CLAIMED_BY_MODELS or name in _CLAIMED_BY_ANNOTATIONS

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -66,22 +67,22 @@ def _by_handler(checked: Checked) -> list[CheckedWorkflow]:
 
 
 def _config(checked: Checked) -> dict[str, Source]:
-    settings, scaling = checked.settings, checked.settings.scaling
+    settings = checked.settings
     gpu = settings.gpus[settings.default_gpu]
     fallback = [settings.gpus[name].modal for name in gpu.fallback]
     engine = settings.comfyui
     used_models = sorted({name for c in checked.workflows for name in c.uses.models})
     used_packs = sorted({name for c in checked.workflows for name in c.uses.packs})
-    flags = [*engine["flags"], *([] if engine["metadata"] else ["--disable-metadata"])]
+    flags = [*engine.flags, *([] if engine.metadata else ["--disable-metadata"])]
     values: dict[str, Any] = {
         "app": settings.app,
         "python": settings.python,
         "requirements": list(settings.requirements),
         "apt": list(settings.apt),
-        "comfyui_version": engine["version"],
-        "comfyui_commit": engine["commit"],
-        "comfyui_directory": engine["directory"],
-        "comfyui_port": engine["port"],
+        "comfyui_version": engine.version,
+        "comfyui_commit": engine.commit,
+        "comfyui_directory": engine.directory,
+        "comfyui_port": engine.port,
         "comfyui_flags": flags,
         "gpu": gpu.modal,
         "gpus": [gpu.modal, *fallback],
@@ -89,16 +90,16 @@ def _config(checked: Checked) -> dict[str, Source]:
         "cpu": gpu.cpu,
         "volumes": settings.volumes,
         "secrets": {name: list(keys) for name, keys in settings.secrets.items()},
-        "deadline": settings.gateway["deadline"],
-        "gateway_max_containers": settings.gateway["max_containers"],
+        "deadline": settings.gateway.deadline,
+        "gateway_max_containers": settings.gateway.max_containers,
         "auth": settings.auth,
-        "cors_origins": settings.gateway["cors_origins"],
-        "max_body_bytes": settings.limits["body_mb"] * 10**6,
-        "max_media_pixels": settings.limits["media_pixels"],
+        "cors_origins": settings.gateway.cors_origins,
+        "max_body_bytes": settings.limits.body_mb * 10**6,
+        "max_media_pixels": settings.limits.media_pixels,
         "model_paths": {name: checked.models.models[name].destination for name in used_models},
         "packs": {name: checked.models.packs[name].commit for name in used_packs},
     }
-    return {key: literal(value) for key, value in (scaling | values).items()}
+    return {key: literal(value) for key, value in (asdict(settings.scaling) | values).items()}
 
 
 def _prices(settings: Settings) -> dict[str, Source]:

@@ -193,16 +193,57 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What gpu.yaml says, defaults filled in.
+class ComfyUI:
+    """The engine: where it is installed, and how it is started."""
 
-    `comfyui`, `scaling`, `gateway` and `limits` have the keys of the schema; times in seconds.
-    """
+    version: str
+    commit: str
+    directory: str
+    port: int
+    flags: list[str]
+    metadata: bool
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How many workers run, and for how long; times in seconds."""
+
+    min_containers: int
+    max_containers: int
+    buffer_containers: int
+    scaledown: int
+    timeout: int
+    startup_timeout: int
+    max_inputs: int
+    target_inputs: int
+    snapshot: bool
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The web server in front of the workers; `deadline` in seconds."""
+
+    max_containers: int
+    deadline: int
+    cors_origins: list[str]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for; `body_mb` in MB (powers of 1000)."""
+
+    body_mb: int
+    media_pixels: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What gpu.yaml says, defaults filled in."""
 
     at: Node = field(repr=False, compare=False)
     app: str
     python: str
-    comfyui: dict[str, Any]
+    comfyui: ComfyUI
     requirements: tuple[str, ...]
     apt: tuple[str, ...]
     volumes: dict[str, str]
@@ -211,10 +252,10 @@ class Settings:
     default_gpu: str
     price_multiplier: float
     priced: str
-    scaling: dict[str, Any]
-    gateway: dict[str, Any]
+    scaling: Scaling
+    gateway: Gateway
     auth: str
-    limits: dict[str, Any]
+    limits: Limits
 
 
 def read_workflow(name: str, root: Node, extends: str | None) -> tuple[Workflow, list[Diagnostic]]:
@@ -273,7 +314,7 @@ def read_settings(root: Node, schema: dict[str, Any]) -> Settings:
         at=root,
         app=plain["app"],
         python=plain["python"],
-        comfyui=plain["comfyui"],
+        comfyui=ComfyUI(**plain["comfyui"]),
         requirements=tuple(plain["requirements"]),
         apt=tuple(plain["apt"]),
         volumes=plain["volumes"],
@@ -282,10 +323,10 @@ def read_settings(root: Node, schema: dict[str, Any]) -> Settings:
         default_gpu=plain["gpus"]["default"],
         price_multiplier=float(plain["price_multiplier"]),
         priced=plain.get("priced", ""),
-        scaling=plain["scaling"],
-        gateway=plain["gateway"],
+        scaling=Scaling(**plain["scaling"]),
+        gateway=Gateway(**plain["gateway"]),
         auth=plain["auth"],
-        limits=plain["limits"],
+        limits=Limits(**plain["limits"]),
     )
 
 

@@ -51,7 +51,7 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
     faults = check_names(project.workflows.values())
     if settings:
         faults += check_settings(settings, models, known)
-    version = settings.comfyui["version"] if settings else known[-1]
+    version = settings.comfyui.version if settings else known[-1]
     if version not in known:
         return None, faults
     catalog = open_catalog(CATALOGS, version)
@@ -89,12 +89,12 @@ def _check_workflow(
 def _explained(
     workflow: Workflow, found: list[Diagnostic], seen: Mapping[str, list[Diagnostic]]
 ) -> list[Diagnostic]:
-    """Say which workflow sees a fault in its base's file, unless the base has that fault too."""
+    """Leave out the faults that the base has too; say of others in its file who sees them."""
+    own = [fault for fault in found if fault.file == workflow.file]
     inherited = set(seen.get(workflow.extends or "", ()))
-    return [
-        fault
-        if fault.file == workflow.file or fault in inherited or not fault.file.startswith("workf")
-        else replace(fault, message=f"{fault.message} (in {workflow.file}, which extends this)")
+    others = [
+        replace(fault, message=f"{fault.message} (in {workflow.file}, which extends this)")
         for fault in found
-        if not (fault in inherited and fault.file != workflow.file)
+        if fault.file != workflow.file and fault not in inherited
     ]
+    return own + others

@@ -1,6 +1,6 @@
 """Which class each node of a workflow is, and which packs bring them."""
 
-from ..diagnostics import Diagnostic, Severity, did_you_mean, show
+from ..diagnostics import Diagnostic, Severity, nearest, show
 from ..graph.catalog import Catalog, ClassType
 from ..graph.records import Link
 from ..spec import GraphNode, Models, Workflow
@@ -36,7 +36,6 @@ def check_links(workflow: Workflow) -> list[Diagnostic]:
             f"there is no node {show(value.value.node)}",
             node=node.id,
             input=name,
-            hint=did_you_mean(value.value.node, workflow.graph),
         )
         for node in workflow.graph.values()
         for name, value in node.inputs.items()
@@ -72,9 +71,10 @@ def _unknown(node: GraphNode, catalog: Catalog, models: Models | None) -> Diagno
 
 
 def _nearest_class(name: str, catalog: Catalog) -> str | None:
-    hint = did_you_mean(name, catalog.names())
-    if hint is None:
+    near = nearest(name, catalog.names())
+    if near is None:
         return None
-    nearest = hint.removeprefix('did you mean "').removesuffix('"?')
-    packs = catalog.packs_with(nearest)
-    return f"did you mean {show(nearest)} (pack {packs[0]})?" if packs else hint
+    packs = catalog.packs_with(near)
+    return (
+        f"did you mean {show(near)} (pack {packs[0]})?" if packs else f"did you mean {show(near)}?"
+    )

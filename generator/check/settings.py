@@ -17,7 +17,7 @@ def check_settings(
     """Return what gpu.yaml names and does not declare, and values that exclude each other."""
     at = settings.at.mapping
     faults: list[Diagnostic] = []
-    version = settings.comfyui["version"]
+    version = settings.comfyui.version
     if version not in versions:
         message = f"there are no node schemas of ComfyUI {version}"
         hint = f"there are some of {', '.join(versions)}"
@@ -46,12 +46,14 @@ def _check_scaling(settings: Settings) -> list[Diagnostic]:
     at, scaling = settings.at.mapping.get("scaling"), settings.scaling
     if at is None:
         return []
-    pairs = (("min_containers", "max_containers"), ("target_inputs", "max_inputs"))
-    return [
-        at.error("bad-scaling", f"{low} {scaling[low]} is above {high} {scaling[high]}")
-        for low, high in pairs
-        if scaling[low] > scaling[high]
-    ]
+    faults: list[Diagnostic] = []
+    if scaling.min_containers > scaling.max_containers:
+        message = f"min_containers {scaling.min_containers} is above max_containers"
+        faults.append(at.error("bad-scaling", f"{message} {scaling.max_containers}"))
+    if scaling.target_inputs > scaling.max_inputs:
+        message = f"target_inputs {scaling.target_inputs} is above max_inputs"
+        faults.append(at.error("bad-scaling", f"{message} {scaling.max_inputs}"))
+    return faults
 
 
 def _check_volumes(settings: Settings, models: Models | None) -> list[Diagnostic]:

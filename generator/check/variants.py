@@ -40,25 +40,20 @@ def left_out(workflow: Workflow, classes: Mapping[str, ClassType], param: str) -
     """
     inputs: set[tuple[str, str]] = set()
     nodes: set[str] = set()
-    pending = [
-        (node.id, name)
-        for node in workflow.graph.values()
-        for name, value in node.inputs.items()
-        for slot, whole in value.slots
-        if whole and slot.names == (param,)
-    ]
+    pending: list[tuple[str, str]] = []
+    consumers: dict[str, list[tuple[str, str]]] = {}
+    for node in workflow.graph.values():
+        for name, value in node.inputs.items():
+            if isinstance(value.value, Link):
+                consumers.setdefault(value.value.node, []).append((node.id, name))
+            if any(whole and slot.names == (param,) for slot, whole in value.slots):
+                pending.append((node.id, name))
     while pending:
         node_id, name = pending.pop()
         inputs.add((node_id, name))
-        if node_id in nodes or not _requires(classes.get(node_id), name):
-            continue
-        nodes.add(node_id)
-        pending += [
-            (node.id, input_name)
-            for node in workflow.graph.values()
-            for input_name, value in node.inputs.items()
-            if isinstance(value.value, Link) and value.value.node == node_id
-        ]
+        if node_id not in nodes and _requires(classes.get(node_id), name):
+            nodes.add(node_id)
+            pending += consumers.get(node_id, [])
     return LeftOut(
         tuple(node for node in workflow.graph if node in nodes),
         tuple(
