@@ -78,8 +78,12 @@ def show(value: object) -> str:
     text = value if isinstance(value, str) else repr(value)
     if len(text) > _SHOWN_LENGTH:
         text = text[: _SHOWN_LENGTH - 1] + "…"
-    text = _UNPRINTABLE.sub(lambda m: m[0] if m[0].isprintable() else repr(m[0])[1:-1], text)
-    return f'"{text}"' if isinstance(value, str) else text
+    return f'"{printable(text)}"' if isinstance(value, str) else printable(text)
+
+
+def printable(text: str) -> str:
+    """Return a text with everything escaped that does not print as itself on one line."""
+    return _UNPRINTABLE.sub(lambda m: m[0] if m[0].isprintable() else repr(m[0])[1:-1], text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -98,7 +102,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
 def as_text(diagnostics: Sequence[Diagnostic]) -> str:
     """Return one line per diagnostic, as compilers print them; "" when there are none."""
     return "".join(
-        f"{d.file}:{d.line}:{d.column}: {d.severity}[{d.code}] {_sentence(d)}\n"
+        f"{printable(d.file)}:{d.line}:{d.column}: {d.severity}[{d.code}] {_sentence(d)}\n"
         for d in diagnostics
     )
 
@@ -124,7 +128,7 @@ def as_github(diagnostics: Sequence[Diagnostic]) -> str:
     """
     level = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
     return "".join(
-        f"::{level[d.severity]} file={_property(d.file)},line={d.line},col={d.column}"
+        f"::{level[d.severity]} file={_property(printable(d.file))},line={d.line},col={d.column}"
         f",title={_property(d.code)}::{_data(_sentence(d))}\n"
         for d in diagnostics
     )

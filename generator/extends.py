@@ -1,6 +1,6 @@
 """`extends`: a workflow as a JSON merge patch (RFC 7396) on another one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from .diagnostics import Diagnostic, Severity, did_you_mean, show
@@ -18,67 +18,86 @@ def merge(base: Node, patch: Node) -> Node:
         if value.value is None:
             entries.pop(key, None)
         else:
-            entries[key] = merge(entries[key], value) if key in entries else _without_nulls(value)
+            entries[key] = merge(entries[key], value) if key in entries else without_nulls(value)
     return Node(entries, patch.file, patch.line, patch.column, patch.key, patch.text)
 
 
-def resolve(roots: Mapping[str, Node]) -> tuple[dict[str, Node], list[Diagnostic]]:
-    """Return the workflows with their bases merged in, bases before what extends them.
-
-    `roots` holds the files that loaded, by name. Left out are workflows whose base is missing,
-    left out itself or in a loop, and those with a null where nothing can be deleted.
-    """
-    merged: dict[str, Node] = {}
-    faults: list[Diagnostic] = []
-    for name in roots:
-        faults += _resolve(name, roots, merged, ())
-    return merged, faults
+def inherited(base: Node) -> Node:
+    """Return what a workflow passes on to those that extend it."""
+    entries = {key: node for key, node in base.mapping.items() if key not in NOT_INHERITED}
+    return Node(entries, base.file, base.line, base.column)
 
 
-def _resolve(
-    name: str, roots: Mapping[str, Node], merged: dict[str, Node], below: tuple[str, ...]
-) -> list[Diagnostic]:
-    if name in merged:
-        return []
-    root = roots[name]
+def extended(base: Node, root: Node) -> Node:
+    """Return a workflow's tree with what it inherits; nothing of `extends` is left in it."""
+    patch = {key: node for key, node in root.mapping.items() if key != "extends"}
+    return merge(inherited(base), Node(patch, root.file, root.line, root.column))
+
+
+def base_of(root: Node) -> str | None:
+    """Return the name that a workflow extends, if it extends one."""
     extends = root.mapping.get("extends")
-    if extends is None:
-        faults = _nulls(root)
-        if not faults:
-            merged[name] = root
-        return faults
-    base = extends.value
-    if not isinstance(base, str):
-        return []
-    if base not in roots:
-        hint = did_you_mean(base, roots)
-        return [extends.error("unknown-base", f"no workflow {show(base)}", hint=hint)]
-    if base == name or base in below:
-        loop = " extends ".join((*below[below.index(base) if base in below else 0 :], name, base))
-        return [extends.error("extends-loop", f"{loop}: a loop")]
-    faults = _resolve(base, roots, merged, (*below, name))
-    if base not in merged:
-        return faults
-    inherited = merged[base]
-    entries = {k: v for k, v in inherited.mapping.items() if k not in NOT_INHERITED}
-    rest = {key: value for key, value in root.mapping.items() if key != "extends"}
-    faults += _deletes_nothing(Node(entries, base, 1, 1), root)
-    merged[name] = merge(
-        Node(entries, root.file, root.line, root.column),
-        Node(rest, root.file, root.line, root.column),
-    )
+    return extends.value if extends and isinstance(extends.value, str) else None
+
+
+def bases_first(roots: Mapping[str, Node]) -> list[str]:
+    """Return the workflows so that every base stands before what extends it.
+
+    Those whose bases are in a loop, or are not among `roots`, come last.
+    """
+    depths = {name: len(_chain(name, roots)) for name in roots}
+    return sorted(roots, key=lambda name: (depths[name], name))
+
+
+def check_bases(roots: Mapping[str, Node], names: Iterable[str]) -> list[Diagnostic]:
+    """Return loops, bases that do not exist, and what is deleted and is not there.
+
+    `names` are those of all workflows, also of files that could not be loaded.
+    """
+    known = set(names)
+    faults: list[Diagnostic] = []
+    for name, root in roots.items():
+        base = base_of(root)
+        if base is None:
+            continue
+        at = root.mapping["extends"]
+        chain = _chain(name, roots)
+        if base not in known:
+            hint = did_you_mean(base, known - {name})
+            faults.append(at.error("unknown-base", f"no workflow {show(base)}", hint=hint))
+        elif base_of(roots.get(chain[-1], root)) == name and name == min(chain):
+            loop = " extends ".join((*chain, name))
+            faults.append(at.error("extends-loop", f"{loop}: a loop"))
     return faults
 
 
-def _without_nulls(node: Node) -> Node:
+def check_nulls(root: Node, base: Node | None) -> list[Diagnostic]:
+    """Return nulls that delete nothing: there is no base, or it has no such key."""
+    if base is None:
+        return _nulls(root)
+    return _deletes_nothing(inherited(base), root)
+
+
+def without_nulls(node: Node) -> Node:
+    """Return a tree without the entries that are null."""
     if not isinstance(node.value, dict):
         return node
-    entries = {k: _without_nulls(v) for k, v in node.value.items() if v.value is not None}
+    entries = {k: without_nulls(v) for k, v in node.value.items() if v.value is not None}
     return Node(entries, node.file, node.line, node.column, node.key, node.text)
 
 
+def _chain(name: str, roots: Mapping[str, Node]) -> list[str]:
+    """Return a workflow, its base, and so on, up to the last or to the start of a loop."""
+    chain = [name]
+    while chain[-1] in roots:
+        base = base_of(roots[chain[-1]])
+        if base is None or base in chain:
+            break
+        chain.append(base)
+    return chain
+
+
 def _nulls(node: Node) -> list[Diagnostic]:
-    """Null deletes, and there is nothing to delete in a file that extends none."""
     if node.value is None:
         message = "null has no meaning here: it deletes, in a file that extends another"
         return [node.error("null-value", message, hint="leave the key out, or give a value")]

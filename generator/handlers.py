@@ -292,13 +292,13 @@ class _Workflow:
         }
         reserved = (*_IMPORTS, "item", "graph", class_name(self._workflow.name))
         names = local_names((slot.names[0] for slot in wanted.values()), reserved)
-        for key, slot in wanted.items():
-            values = [self._affixed(self._workflow.params[name]) for name in slot.names]
+        for name, (key, slot) in zip(names, wanted.items(), strict=True):
+            values = [self._affixed(self._workflow.params[param]) for param in slot.names]
             value = values[0]
             if len(values) > 1:
                 self._used.add("given")
                 value = f"given({', '.join(values)})"
-            self._locals[key] = (names[slot.names[0]], Source(value))
+            self._locals[key] = (name, Source(value))
 
     @staticmethod
     def _is_affixed(param: Param) -> bool:

@@ -6,6 +6,7 @@ read as it is.
 """
 
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 200_000
 
 _HINTS: Final = {
-    "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
+    "found a tab character that violates indentation": "indent with spaces, not with tabs",
     "found character that cannot start any token": (
         "indent with spaces, and quote a value that starts with a tab, @, ` or %"
     ),
@@ -115,10 +116,11 @@ def load_file(path: Path, name: str) -> tuple[Node | None, list[Diagnostic]]:
         return None, [_fault(name, "unreadable", f"cannot be read: {error.strerror}")]
     if len(data) > MAX_BYTES:
         return None, [_fault(name, "too-large", f"a spec has at most {MAX_BYTES >> 20} MiB")]
+    data = data.removeprefix(BOM_UTF8)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode()
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode("utf-8-sig")
+        before = data[: error.start].decode()
         message = f"byte 0x{data[error.start]:02x} is no UTF-8"
         hint = "save the file as UTF-8"
         return None, [_fault(name, "not-utf8", message, *_position(before, len(before)), hint)]
@@ -210,19 +212,28 @@ class _Composer:
     def _mapping(self, depth: int) -> dict[str, Node]:
         entries: dict[str, Node] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
-            key = self._value(event, depth + 1, key=None)
+            key = self._key(event, depth + 1)
             value = self._value(self._next(), depth + 1, key=_place(event))
-            if not isinstance(event, yaml.ScalarEvent):
+            if key is None:
                 self._report(event, "bad-key", "a key is text")
-            elif key.text == "<<" and not event.style:
+            elif key == "<<" and not event.style:
                 self._report(event, "merge-key", "merge keys are not supported", "use extends")
-            elif key.text in entries:
-                first = entries[key.text].key or (0, 0)
-                message = f"duplicate key {show(key.text)}"
+            elif key in entries:
+                first = entries[key].key or (0, 0)
+                message = f"duplicate key {show(key)}"
                 self._report(event, "duplicate-key", message, f"it also stands in line {first[0]}")
             else:
-                entries[key.text] = value
+                entries[key] = value
         return entries
+
+    def _key(self, event: Any, depth: int) -> str | None:
+        """Return a key as written, None for one that is no text."""
+        if not isinstance(event, yaml.ScalarEvent):
+            self._value(event, depth, key=None)
+            return None
+        self._refuse_extras(event)
+        self._count(event, depth)
+        return self._escapes.restore(event.value, quoted=event.style == '"')
 
     def _refuse_extras(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
@@ -272,8 +283,9 @@ class _Escapes:
         self._backslash = ""
         if not awkward and not self._pairs:
             return
-        used = set(text)
-        free = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
+        used = {ord(char) for char in set(text)}
+        used |= {int(short or long, 16) for short, long in _ESCAPED.findall(text)}
+        free = (chr(code) for code in _PRIVATE_USE if code not in used)
         self._hidden = {ord(char): next(free) for char in awkward}
         self._backslash = next(free)
         back = re.escape(self._backslash)
@@ -297,7 +309,9 @@ class _Escapes:
 
 
 _PRIVATE_USE: Final = (*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE))
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_LINE_BREAK: Final = re.compile(r"\r\n|\r|\n")
+_ESCAPED: Final = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})")
 
 
 def _joined_pair(match: re.Match[str]) -> str:
@@ -310,8 +324,8 @@ def _place(event: Any) -> tuple[int, int]:
 
 
 def _position(text: str, offset: int) -> tuple[int, int]:
-    before = text[:offset]
-    return before.count("\n") + 1, offset - before.rfind("\n")
+    ends = [match.end() for match in _LINE_BREAK.finditer(text, 0, offset)]
+    return len(ends) + 1, offset - (ends[-1] if ends else 0) + 1
 
 
 def _fault(

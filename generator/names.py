@@ -13,11 +13,11 @@ _CLAIMED_BY_MODELS: Final = frozenset(
     "construct copy dict from_orm json model_computed_fields model_config model_construct "
     "model_copy model_dump model_dump_json model_extra model_fields model_fields_set "
     "model_json_schema model_parametrized_name model_post_init model_rebuild model_validate "
-    "model_validate_json model_validate_strings of parse_file parse_obj parse_raw register schema "
+    "model_validate_json model_validate_strings mro of parse_file parse_obj parse_raw register schema "
     "schema_json update_forward_refs validate".split()
 )
-# In a class body a field shadows what annotations after it mean.
-_CLAIMED_BY_ANNOTATIONS: Final = frozenset(("bool", "dict", "float", "int", "list", "str"))
+# In a class body a field shadows what these names mean in the fields after it.
+_CLAIMED_BY_FIELDS: Final = frozenset(("bool", "drawn", "float", "int", "str"))
 
 
 def module_name(name: str) -> str:
@@ -54,18 +54,21 @@ def attribute_names(params: Iterable[str]) -> dict[str, str]:
     return attributes
 
 
-def local_names(params: Iterable[str], reserved: Iterable[str]) -> dict[str, str]:
-    """Return a local variable for each param, beside names that the function uses already."""
+def local_names(wanted: Iterable[str], reserved: Iterable[str]) -> list[str]:
+    """Return a local variable for each wanted name, all of them different.
+
+    They differ from `reserved` too, the names that the function uses already.
+    """
     taken = {*reserved, *keyword.kwlist, *dir(builtins)}
-    local: dict[str, str] = {}
-    for name in params:
+    variables: list[str] = []
+    for name in wanted:
         variable = name
         while variable in taken:
             variable += "_"
         taken.add(variable)
-        local[name] = variable
-    return local
+        variables.append(variable)
+    return variables
 
 
 def _is_claimed(name: str) -> bool:
-    return keyword.iskeyword(name) or name in _CLAIMED_BY_MODELS or name in _CLAIMED_BY_ANNOTATIONS
+    return keyword.iskeyword(name) or name in _CLAIMED_BY_MODELS or name in _CLAIMED_BY_FIELDS

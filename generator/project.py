@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from . import extends, names, schema
+from . import extends, schema
 from .diagnostics import Diagnostic, Severity, has_errors, show
 from .load import Node, load_file
+from .names import WORKFLOW_NAME
 from .spec import Models, Settings, Workflow, read_models, read_settings, read_workflow
 
 CATALOGS: Final = Path(__file__).parent / "catalogs"
@@ -58,36 +59,51 @@ def _load(root: Path, name: str, kind: schema.Kind) -> tuple[Node | None, list[D
 def _load_workflows(root: Path) -> tuple[dict[str, Workflow], list[Diagnostic]]:
     faults: list[Diagnostic] = []
     roots: dict[str, Node] = {}
-    for path in sorted((root / "workflows").glob("*.y*ml")):
+    names: set[str] = set()
+    for path in sorted((root / "workflows").glob("*")):
+        if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+            continue
         file = f"workflows/{path.name}"
-        if path.suffix != ".yaml" or not names.WORKFLOW_NAME.fullmatch(path.stem):
+        if path.suffix != ".yaml" or not WORKFLOW_NAME.fullmatch(path.stem):
             message = f"{show(path.name)} is no name of a workflow"
             hint = "lower-case letters, digits and single dashes, then .yaml"
             faults.append(Diagnostic(file, 1, 1, Severity.ERROR, "bad-name", message, hint=hint))
             continue
+        names.add(path.stem)
         node, found = load_file(path, file)
         faults += found
         if node is not None and not has_errors(found):
             roots[path.stem] = node
-    if not roots and not faults:
+    if not names and not faults:
         message = "no workflow: add a file such as workflows/flux.yaml"
         faults.append(Diagnostic("workflows", 1, 1, Severity.ERROR, "missing-file", message))
-    return _read_workflows(roots, faults)
+    workflows, found = _read_workflows(roots)
+    return workflows, [*faults, *extends.check_bases(roots, names), *found]
 
 
-def _read_workflows(
-    roots: dict[str, Node], faults: list[Diagnostic]
-) -> tuple[dict[str, Workflow], list[Diagnostic]]:
-    merged, found = extends.resolve(roots)
-    faults = [*faults, *found]
+def _read_workflows(roots: dict[str, Node]) -> tuple[dict[str, Workflow], list[Diagnostic]]:
+    """Read the workflows, bases first; what extends a faulty one is checked as a patch alone."""
+    faults: list[Diagnostic] = []
+    merged: dict[str, Node] = {}
     workflows: dict[str, Workflow] = {}
-    for name, root in sorted(roots.items()):
-        broken = schema.validate(merged.get(name, root), "workflow")
+    for name in extends.bases_first(roots):
+        root = roots[name]
+        base = extends.base_of(root)
+        if "extends" in root.mapping and base not in merged:
+            faults += schema.validate(extends.without_nulls(root) if base else root, "workflow")
+            continue
+        extended = merged[base] if base else None
+        nulls = extends.check_nulls(root, extended)
+        places = {(fault.line, fault.column) for fault in nulls}
+        whole = extends.extended(extended, root) if extended else root
+        found = schema.validate(whole, "workflow")
+        broken = [*nulls, *(f for f in found if (f.line, f.column) not in places)]
         faults += broken
-        if name in merged and not broken:
-            base = root.mapping.get("extends")
-            workflow, wrong = read_workflow(name, merged[name], base.text if base else None)
-            faults += wrong
-            if not wrong:
-                workflows[name] = workflow
-    return workflows, faults
+        if has_errors(broken):
+            continue
+        merged[name] = whole
+        workflow, wrong = read_workflow(name, whole, base)
+        faults += wrong
+        if not wrong:
+            workflows[name] = workflow
+    return dict(sorted(workflows.items())), faults

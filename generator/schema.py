@@ -43,8 +43,14 @@ def schema(kind: Kind) -> dict[str, Any]:
 
 @cache
 def _validator(kind: Kind) -> Any:
-    validator: Any = extend  # untyped in jsonschema
-    return validator(Draft7Validator, {"pattern": _pattern})(schema(kind))
+    make: Any = extend  # untyped in jsonschema
+    types = Draft7Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+    return make(Draft7Validator, {"pattern": _pattern}, type_checker=types)(schema(kind))
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    """Take no 1.0 for an integer, as JSON Schema does: it would go on as a float."""
+    return type(value) is int
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:

@@ -72,7 +72,16 @@ class InputValue:
     def slots(self) -> tuple[tuple[Slot, bool], ...]:
         """The slots in the value, each with whether it is the whole value."""
         whole = self.value.whole if isinstance(self.value, Template) else None
-        return tuple((slot, slot is whole) for slot in _slots(self.value))
+        return tuple(
+            (slot, slot is whole) for text in _templates(self.value) for slot in text.slots
+        )
+
+    @property
+    def nested_slots(self) -> tuple[Slot, ...]:
+        """The slots that are a whole item of a list or mapping, where nothing can be left out."""
+        if isinstance(self.value, Template):
+            return ()
+        return tuple(text.whole for text in _templates(self.value) if text.whole)
 
 
 @dataclass(frozen=True)
@@ -392,18 +401,24 @@ def _graph_node(node_id: str, at: Node, faults: list[Diagnostic]) -> GraphNode:
 
 def _input_value(at: Node, node_id: str, name: str, faults: list[Diagnostic]) -> Any:
     match at.value:
-        case [Node(value=str() | int()) as source, Node(value=int(index))] if not (
-            isinstance(index, bool) or isinstance(source.value, bool)
+        case [Node(value=str() | int()) as source, Node(value=int() | float() as index)] if not (
+            isinstance(index, bool) or isinstance(source.value, bool) or index % 1
         ):
             if has_slot(source.text):
                 message = "a link names its node; it takes no slot"
                 faults.append(source.error("misplaced-slot", message, node=node_id, input=name))
-            return Link(source.text, index)
+            return Link(source.text, int(index))
     return _nested_value(at, node_id, name, faults)
 
 
 def _nested_value(at: Node, node_id: str, name: str, faults: list[Diagnostic]) -> Any:
     if isinstance(at.value, dict):
+        for key, value in at.value.items():
+            if has_slot(key):
+                message = "a slot stands in an input's value, not in a key of it"
+                faults.append(
+                    value.error("misplaced-slot", message, node=node_id, input=name, at_key=True)
+                )
         return {k: _nested_value(v, node_id, name, faults) for k, v in at.value.items()}
     if isinstance(at.value, list):
         return [_nested_value(item, node_id, name, faults) for item in at.value]
@@ -417,15 +432,15 @@ def _nested_value(at: Node, node_id: str, name: str, faults: list[Diagnostic]) -
         return at.value
 
 
-def _slots(value: Any) -> Iterator[Slot]:
+def _templates(value: Any) -> Iterator[Template]:
     if isinstance(value, Template):
-        yield from value.slots
+        yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _slots(item)
+            yield from _templates(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _slots(item)
+            yield from _templates(item)
 
 
 def _output(at: Node | None) -> Output | None:

@@ -8,17 +8,26 @@ from typing import Any, Final
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from ..diagnostics import Diagnostic, did_you_mean, show
-from ..graph.catalog import ClassType, Input
+from ..graph.catalog import ClassType, Input, is_listed_name
 from ..load import Node
 from ..slots import Slot
-from ..spec import INTEGER_TYPES, MEDIA_TYPES, NUMBER_TYPES, TEXT_TYPES, GraphNode, Param, Workflow
+from ..spec import (
+    INTEGER_TYPES,
+    MEDIA_TYPES,
+    NUMBER_TYPES,
+    TEXT_TYPES,
+    GraphNode,
+    InputValue,
+    Param,
+    Workflow,
+)
 
 # The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_SEED: Final = 2**53 - 1
 
 _APPLIES_TO: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(("minimum", "maximum"), NUMBER_TYPES),
-    **dict.fromkeys(("multipleOf", "step"), INTEGER_TYPES),
+    **dict.fromkeys(("multipleOf", "step"), frozenset(("integer",))),
     **dict.fromkeys(("minLength", "maxLength", "pattern"), TEXT_TYPES),
     **dict.fromkeys(("prefix", "suffix", "strip"), frozenset(("string",))),
     "enum": frozenset(("string", "integer", "number")),
@@ -76,7 +85,7 @@ def _feeds(
         schemas = classes[node.id].inputs if node.id in classes else {}
         for name, value in node.inputs.items():
             for slot, whole in value.slots:
-                faults += _check_slot(workflow, slot, value.at, node.id, name, whole)
+                faults += _check_slot(workflow, slot, value, node.id, name)
                 for param in slot.names:
                     if param in feeds:
                         schema = schemas.get(name)
@@ -85,8 +94,9 @@ def _feeds(
 
 
 def _check_slot(
-    workflow: Workflow, slot: Slot, at: Node, node: str, input: str, whole: bool
+    workflow: Workflow, slot: Slot, value: InputValue, node: str, input: str
 ) -> Iterator[Diagnostic]:
+    at = value.at
     for name in slot.names:
         if name not in workflow.params:
             message = f"no param {show(name)}"
@@ -97,8 +107,8 @@ def _check_slot(
         if param.type == "graph":
             message = f"{slot} is a graph: it stands for the whole graph, not for a value"
             yield at.error("misplaced-slot", message, node=node, input=input)
-        elif param.optional and not whole and not isinstance(at.value, str):
-            message = f"param {show(name)} is optional, so it cannot stand inside a list or mapping"
+        elif param.may_be_absent and slot.names == (name,) and slot in value.nested_slots:
+            message = f"param {show(name)} may be absent, so it is no item of a list or mapping"
             yield at.error("optional-inside", message, node=node, input=input)
     if len(slot.names) > 1 and set(slot.names) not in [set(group) for group in workflow.one_of]:
         message = f"{slot} stands for one of several params, which one_of must list"
@@ -134,23 +144,24 @@ def _used_otherwise(workflow: Workflow, name: str) -> bool:
 def _check_graph_param(workflow: Workflow) -> list[Diagnostic]:
     at = workflow.at.mapping["graph"]
     name = workflow.graph_param
+    faults: list[Diagnostic] = []
+    for param in workflow.params.values():
+        if param.type == "graph" and param.name != name:
+            message = "a param of type graph is the whole graph"
+            faults.append(param.at.error("bad-param", message, at_key=True))
     if name is None:
-        return [
-            param.at.error("bad-param", "a param of type graph is the whole graph", at_key=True)
-            for param in workflow.params.values()
-            if param.type == "graph"
-        ]
+        return faults
     if name not in workflow.params:
-        message = f"no param {show(name)}"
-        return [at.error("unknown-param", message, hint=did_you_mean(name, workflow.params))]
-    if workflow.params[name].type != "graph" or not workflow.params[name].required:
+        hint = did_you_mean(name, workflow.params)
+        faults.append(at.error("unknown-param", f"no param {show(name)}", hint=hint))
+    elif workflow.params[name].type != "graph" or not workflow.params[name].required:
         message = f"param {show(name)} must be of type graph, and required"
-        return [at.error("bad-param", message)]
+        faults.append(at.error("bad-param", message))
     prompt = workflow.params.get("prompt")
     if prompt and not (prompt.type == "string" and prompt.optional):
         message = "beside a graph, prompt replaces its positive text: an optional string"
-        return [prompt.at.error("bad-param", message, at_key=True)]
-    return []
+        faults.append(prompt.at.error("bad-param", message, at_key=True))
+    return faults
 
 
 def _misapplied(param: Param) -> list[Diagnostic]:
@@ -162,6 +173,9 @@ def _misapplied(param: Param) -> list[Diagnostic]:
         for key, types in _APPLIES_TO.items()
         if key in param.at.mapping and param.type not in types
     ]
+    if param.strip and param.enum:
+        message = "strip means nothing beside enum, whose texts are given as they are"
+        faults.append(param.at.mapping["strip"].error("bad-param", message, at_key=True))
     if param.optional and param.default is not None:
         message = "an optional param has no default: what is absent is left out"
         faults.append(param.at.mapping["default"].error("bad-param", message, at_key=True))
@@ -201,6 +215,11 @@ def _resolve(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
     if param.type == "model":
         param, wrong = _resolve_folder(param, bounding)
         faults += wrong
+    if not faults and _fits_nothing(param):
+        message = f"no value fits param {show(param.name)}"
+        hint = f"it is at least {param.minimum} and at most {param.maximum}"
+        at_least = hint if param.type in NUMBER_TYPES else None
+        faults.append(param.at.error("param-bounds", message, hint=at_least, at_key=True))
     return param, faults or list(_check_values(param))
 
 
@@ -278,15 +297,34 @@ def _resolve_range(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnos
         minimum = None if minimum is None else math.ceil(minimum)
         maximum = None if maximum is None else math.floor(maximum)
     if param.type == "seed":
+        faults += _check_seed(param)
         minimum = max(0, minimum or 0)
         maximum = MAX_SEED if maximum is None else min(MAX_SEED, maximum)
-    if minimum is not None and maximum is not None and minimum > maximum:
-        message = f"no value fits param {show(param.name)}: at least {minimum}, at most {maximum}"
-        faults.append(param.at.error("param-bounds", message, at_key=True))
     if param.step is not None and minimum is None:
         message = "step counts from minimum, and neither the param nor its inputs have one"
         faults.append(param.at.mapping["step"].error("param-bounds", message))
     return replace(param, minimum=minimum, maximum=maximum), faults
+
+
+def _check_seed(param: Param) -> Iterator[Diagnostic]:
+    if param.minimum is not None and param.minimum < 0:
+        message = "a seed is not negative"
+        yield param.at.mapping["minimum"].error("param-bounds", message)
+    if param.maximum is not None and param.maximum > MAX_SEED:
+        message = f"a seed is at most {MAX_SEED}, which every JSON reader keeps exact"
+        yield param.at.mapping["maximum"].error("param-bounds", message)
+
+
+def _fits_nothing(param: Param) -> bool:
+    """Say whether the bounds of a param leave no value at all."""
+    if param.min_length is not None and param.max_length is not None:
+        return param.min_length > param.max_length
+    if param.minimum is None or param.maximum is None:
+        return False
+    first = param.minimum
+    if param.multiple_of:
+        first = -(-first // param.multiple_of) * param.multiple_of
+    return first > param.maximum
 
 
 def _resolve_options(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
@@ -381,6 +419,8 @@ def _misfit_number(value: float, param: Param) -> str | None:
 
 
 def _misfit_text(value: str, param: Param) -> str | None:
+    if param.type == "model" and not is_listed_name(value):
+        return "it is no file that a model folder lists"
     if param.strip:
         value = value.strip()
     if param.enum and value not in param.enum:

@@ -84,13 +84,13 @@ def check_variants(
     gone = {name: left_out(workflow, classes, name) for name in absent}
     if faults or workflow.graph_param is not None:
         return gone, faults
+    unknown = any(node not in classes for node in workflow.graph)
     reported: list[frozenset[str]] = []
     for variant in sorted(variants(workflow), key=lambda v: len(v.absent)):
         if any(seen <= variant.absent for seen in reported):
             continue
         lost = {node for name in variant.absent for node in gone[name].nodes}
-        kept = outputs(workflow, classes, variant.choice) - lost
-        if not kept and outputs(workflow, classes, variant.choice):
+        if outputs(workflow, classes, variant.choice) <= lost and not unknown:
             reported.append(variant.absent)
             faults.append(_no_output(workflow, variant))
     return gone, faults
@@ -107,7 +107,8 @@ def outputs(
 
 def _absences(workflow: Workflow) -> Iterator[frozenset[str]]:
     optional = [param.name for param in workflow.params.values() if param.optional]
-    groups = [[frozenset(group) - {name} for name in group] for group in workflow.one_of]
+    known = [[name for name in group if name in workflow.params] for group in workflow.one_of]
+    groups = [[frozenset(group) - {name} for name in group] for group in known if group]
     choices = [[frozenset[str](), frozenset((name,))] for name in optional] + groups
     if prod(len(choice) for choice in choices) <= MAX_VARIANTS:
         for chosen in product(*choices):
