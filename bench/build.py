@@ -30,7 +30,9 @@ def main() -> int:
     for _ in range(ROUNDS):
         imports.append(seconds("-c", "import yaml, jsonschema, jinja2, pydantic"))
         with TemporaryDirectory() as folder:
-            builds.append(seconds("-m", "generator", "build", "--quiet", "--out", f"{folder}/build"))
+            builds.append(
+                seconds("-m", "generator", "build", "--quiet", "--out", f"{folder}/build")
+            )
     imported, built = statistics.median(imports), statistics.median(builds)
     print(f"imports {imported:.3f} s, build {built:.3f} s: {built / imported:.2f} times")
     return built / imported > LIMIT

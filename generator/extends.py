@@ -113,6 +113,9 @@ def _deletes_nothing(base: Node, patch: Node) -> list[Diagnostic]:
             faults.append(
                 value.report(Severity.WARNING, "deletes-nothing", message, hint=hint, at_key=True)
             )
-        elif value.mapping and key in base.mapping:
-            faults += _deletes_nothing(base.mapping[key], value)
+        elif value.mapping:
+            below = base.mapping.get(key, Node({}, value.file, value.line, value.column))
+            faults += _deletes_nothing(below, value)
+        else:
+            faults += [fault for item in value.items for fault in _nulls(item)]
     return faults

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from .check import CheckedWorkflow
 from .check.params import MAX_SEED
-from .graph.records import Link
+from .check.reach import sent_nodes
 from .names import attribute_names, class_name, function_name, local_names
 from .pycode import Source, docstring, expression, identifier, literal, prose
 from .slots import Slot
@@ -81,7 +81,7 @@ class _Workflow:
         self._workflow = checked.workflow
         self._used = used
         self._attributes = attribute_names(self._workflow.params)
-        self._locals: dict[str, tuple[str, Source]] = {}
+        self._locals: dict[frozenset[str], tuple[str, Source]] = {}
         self._name_locals()
 
     def values(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class _Workflow:
         summary = " ".join(self._workflow.summary.split())
         if len(summary) > _SUMMARY_LENGTH:
             summary = summary[: _SUMMARY_LENGTH - 1] + "…"
-        return f"{summary}." if summary else ""
+        return f"{summary.rstrip('.')}." if summary else ""
 
     def _graph_param(self) -> dict[str, Any]:
         name = self._workflow.graph_param
@@ -210,7 +210,8 @@ class _Workflow:
         if param.may_be_absent:
             return "None"
         if param.default is not None:
-            return _number(param.default, param) or literal(param.default)
+            default = str(param.default).strip() if param.strip else param.default
+            return _number(default, param) or literal(default)
         if param.type == "seed":
             self._used.add("drawn")
             low, high = _number(param.minimum, param), self._maximum(param)
@@ -224,20 +225,8 @@ class _Workflow:
         return _number(param.maximum, param)
 
     def _nodes(self) -> Iterable[GraphNode]:
-        """The nodes that may be sent, without those that no output needs."""
-        graph = self._workflow.graph
-        output = self._workflow.output
-        if output is None:
-            return graph.values()
-        keep: set[str] = set()
-        pending = list(output.nodes.values())
-        while pending:
-            node_id = pending.pop()
-            if node_id not in keep:
-                keep.add(node_id)
-                links = (value.value for value in graph[node_id].inputs.values())
-                pending += [link.node for link in links if isinstance(link, Link)]
-        return [node for node_id, node in graph.items() if node_id in keep]
+        sent = sent_nodes(self._workflow)
+        return [node for node in self._workflow.graph.values() if node.id in sent]
 
     def _node(self, node: GraphNode) -> dict[str, Source]:
         inputs = (
@@ -286,7 +275,7 @@ class _Workflow:
             for slot, _ in value.slots
         ]
         wanted = {
-            "|".join(slot.names): slot
+            frozenset(slot.names): slot
             for slot in slots
             if len(slot.names) > 1 or self._is_affixed(self._workflow.params[slot.names[0]])
         }
@@ -314,9 +303,8 @@ class _Workflow:
         return f"affix({value}, {', '.join(given)})"
 
     def _typed(self, slot: Slot) -> str:
-        key = "|".join(slot.names)
-        if key in self._locals:
-            return self._locals[key][0]
+        if frozenset(slot.names) in self._locals:
+            return self._locals[frozenset(slot.names)][0]
         return f"item.{self._attributes[slot.names[0]]}"
 
     def _as_text(self, slot: Slot) -> str:

@@ -237,10 +237,10 @@ class _Composer:
 
     def _refuse_extras(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
-            message = f"aliases (*{event.anchor}) are not supported"
+            message = f"aliases ({show(event.anchor)}) are not supported"
             self._report(event, "alias", message, "write the value out, or use extends")
         elif event.anchor:
-            message = f"anchors (&{event.anchor}) are not supported"
+            message = f"anchors ({show(event.anchor)}) are not supported"
             self._report(event, "anchor", message, "write the value out, or use extends")
         if getattr(event, "tag", None):
             message = f"tags ({show(event.tag)}) are not supported"

@@ -17,14 +17,16 @@ CATALOGS: Final = Path(__file__).parent / "catalogs"
 class Project:
     """The specs of one app.
 
-    `workflows` holds those that could be read; `models` and `settings` are None when models.yaml
-    or gpu.yaml has faults, and what depends on them is then not checked.
+    `workflows` holds those that could be read, and `is_whole` says whether that is all of them;
+    `models` and `settings` are None when models.yaml or gpu.yaml has faults, and what depends on
+    them is then not checked.
     """
 
     root: Path
     workflows: dict[str, Workflow]
     models: Models | None
     settings: Settings | None
+    is_whole: bool
 
 
 def is_project(root: Path) -> bool:
@@ -42,6 +44,7 @@ def load_project(root: Path) -> tuple[Project, list[Diagnostic]]:
         workflows,
         read_models(models_root) if models_root else None,
         read_settings(settings_root, schema.schema("gpu")) if settings_root else None,
+        is_whole=not has_errors(workflow_faults),
     )
     return project, [*faults, *model_faults, *workflow_faults]
 
@@ -102,8 +105,6 @@ def _read_workflows(roots: dict[str, Node]) -> tuple[dict[str, Workflow], list[D
         if has_errors(broken):
             continue
         merged[name] = whole
-        workflow, wrong = read_workflow(name, whole, base)
+        workflows[name], wrong = read_workflow(name, whole, base)
         faults += wrong
-        if not wrong:
-            workflows[name] = workflow
     return dict(sorted(workflows.items())), faults

@@ -60,6 +60,8 @@ def _published(target: Path) -> set[str] | None:
         return None
     try:
         manifest: Any = json.loads((target / _MANIFEST).read_bytes())
+        if not {"generator", "spec", "routes"} <= set(manifest):
+            raise ValueError("another program's manifest")
         return {_MANIFEST, *map(str, manifest["files"])}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PublishError(

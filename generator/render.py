@@ -112,12 +112,10 @@ def _prices(settings: Settings) -> dict[str, Source]:
 
 
 def _copied() -> Files:
-    """Return the files that are the same in every build: all of templates/ but *.j2."""
-    found = {path.relative_to(TEMPLATES).as_posix(): path for path in TEMPLATES.rglob("*")}
+    """Return the files that are the same in every build: the Python of templates/."""
     return {
-        name: path.read_bytes()
-        for name, path in found.items()
-        if path.is_file() and path.suffix not in (".j2", ".pyc")
+        path.relative_to(TEMPLATES).as_posix(): path.read_bytes()
+        for path in TEMPLATES.rglob("*.py")
     }
 
 

@@ -19,15 +19,15 @@ _HEXADECIMAL: Final = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
-# Python converts no more digits at once (sys.get_int_max_str_digits), and no input takes so many.
-MAX_DIGITS: Final = 4_000
+# With so many digits an integer still fits into a float; no input takes more than 20.
+MAX_DIGITS: Final = 300
 
 
 def resolve(text: str) -> Scalar:
     """Return what a plain scalar stands for.
 
     Raises:
-        ValueError: for a number that JSON cannot carry (not finite) or that has over 4,000 digits.
+        ValueError: for a number that is not finite, or that has over 300 digits.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -38,7 +38,7 @@ def resolve(text: str) -> Scalar:
     if (number or _OCTAL.fullmatch(text) or _HEXADECIMAL.fullmatch(text)) is None:
         return text
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number of over {MAX_DIGITS:,} digits")
+        raise ValueError(f"a number of over {MAX_DIGITS} digits")
     if integer:
         return int(text)
     if number is None:

@@ -118,7 +118,7 @@ def _message(error: ValidationError) -> tuple[str, str | None]:
             return f"{show(value)} is too large: at most {limit}", hint
         case "minLength" | "minItems" | "minProperties":
             return f"too short: at least {limit}", hint
-        case "maxLength" | "maxProperties":
+        case "maxLength" | "maxProperties" | "maxItems":
             return f"too long: at most {limit}", hint
         case "uniqueItems":
             return "an item stands here twice", hint

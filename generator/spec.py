@@ -401,12 +401,14 @@ def _graph_node(node_id: str, at: Node, faults: list[Diagnostic]) -> GraphNode:
 
 def _input_value(at: Node, node_id: str, name: str, faults: list[Diagnostic]) -> Any:
     match at.value:
-        case [Node(value=str() | int()) as source, Node(value=int() | float() as index)] if not (
-            isinstance(index, bool) or isinstance(source.value, bool) or index % 1
-        ):
+        case [
+            Node(value=str() | int() | float()) as source,
+            Node(value=int() | float() as index),
+        ] if not (isinstance(index, bool) or isinstance(source.value, bool) or index % 1):
             if has_slot(source.text):
                 message = "a link names its node; it takes no slot"
                 faults.append(source.error("misplaced-slot", message, node=node_id, input=name))
+                return None
             return Link(source.text, int(index))
     return _nested_value(at, node_id, name, faults)
 

@@ -40,7 +40,7 @@ def _rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Render:
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(workflow: dict[str, Any]) -> tuple[ModuleType, Path]:
-        package = f"rendered_{next(_NAMES)}"
+        package = f"hostile_{next(_NAMES)}"
         root = tmp_path / f"{package}_project"
         (root / "workflows").mkdir(parents=True)
         (root / "gpu.yaml").write_text(GPU_YAML)
@@ -103,7 +103,9 @@ def workflow_of(texts: list[str], node: str, key: str) -> dict[str, Any]:
 )
 @given(texts=st.lists(TEXT, min_size=10, max_size=10), node=TEXT, key=TEXT)
 def test_text_comes_back_unchanged(rendered: Render, texts: list[str], node: str, key: str) -> None:
-    node, key = f"node {node}".replace("${", ""), f"key {key}"
+    node, key = (
+        f"{name} {text}".replace("${", "") for name, text in (("node", node), ("key", key))
+    )
     module, build = rendered(workflow_of(texts, node, key))
     summary, description, about, default, example, prefix, suffix, literal, around, title = texts
     fields = module.ItRequest.model_fields

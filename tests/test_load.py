@@ -148,7 +148,7 @@ SCALARS: dict[str, Any] = {
     "'null'": "null",
     '"\\x41\\u00e9\\U0001f98a\\e\\/"': "Aé🦊\x1b/",
     "'it''s'": "it's",
-    "9" * 4000: 10**4000 - 1,
+    "9" * 300: 10**300 - 1,
 }
 
 
@@ -168,11 +168,11 @@ def test_scalars_follow_the_core_schema(text: str, value: Any) -> None:
         (".NaN", "this number is not finite"),
         ("1e400", "this number is not finite: it is too large for a float"),
         ("-1e400", "this number is not finite: it is too large for a float"),
-        ("9" * 5000, "a number of over 4,000 digits"),
-        ("-" + "9" * 4000, "a number of over 4,000 digits"),
-        ("1." + "0" * 5000, "a number of over 4,000 digits"),
-        ("0x" + "f" * 5000, "a number of over 4,000 digits"),
-        ("0o" + "7" * 5000, "a number of over 4,000 digits"),
+        ("9" * 5000, "a number of over 300 digits"),
+        ("-" + "9" * 300, "a number of over 300 digits"),
+        ("1." + "0" * 5000, "a number of over 300 digits"),
+        ("0x" + "f" * 5000, "a number of over 300 digits"),
+        ("0o" + "7" * 5000, "a number of over 300 digits"),
     ],
     ids=lambda text: text[:20],
 )

@@ -65,7 +65,7 @@ packs:
     git: https://github.com/rgthree/rgthree-comfy
     commit: 42e73c3c48e8268129a6a1ea6d9766913bfc5435
 """
-MODELS_UNUSED = frozenset(("unused-model", "unused-pack", "unknown-volume"))
+MODELS_UNUSED = frozenset(("unused-model", "unused-pack", "unknown-volume", "undeclared-model"))
 
 Use = tuple[str, dict[str, str]]
 
@@ -484,7 +484,8 @@ FAULTS: dict[str, str] = {
     "no folder known": workflow("«param-folder»p: {type: model}", STRING),
     "defaults that are no model files": workflow(
         "a: {type: model, default: «param-default»../a.safetensors}, "
-        "b: {type: model, default: «param-default»a.txt}, c: {type: model, default: a.safetensors}",
+        "b: {type: model, default: «param-default»a.txt}, "
+        "c: {type: model, default: «undeclared-model»a.safetensors}",
         use("LoraLoaderModelOnly", lora_name="${a}"),
         use("LoraLoaderModelOnly", lora_name="${b}"),
         use("LoraLoaderModelOnly", lora_name="${c}"),
@@ -885,7 +886,7 @@ def shipped() -> Mapping[str, Mapping[str, Param]]:
         ("wan2", "length", 1, 161),
         ("wan2", "fps", 1, 60),
         ("wan2", "quality", 0, 100),
-        ("seedvr2", "resolution", 16, 4096),
+        ("seedvr2", "resolution", 16, 16384),
         ("seedvr2", "max_resolution", 0, 16384),
     ],
 )

@@ -23,8 +23,8 @@ def files(**contents: str) -> Files:
     found = {
         name.replace("__", "/") + ".py": text.encode() for name, text in sorted(contents.items())
     }
-    manifest = json.dumps({"files": dict.fromkeys(found, "")}).encode()
-    return found | {"manifest.json": manifest}
+    manifest = {"generator": "0", "spec": "", "routes": {}, "files": dict.fromkeys(found, "")}
+    return found | {"manifest.json": json.dumps(manifest).encode()}
 
 
 def content(folder: Path) -> Files:
@@ -83,7 +83,9 @@ def test_refuses_to_overwrite_files_of_others(tmp_path: Path) -> None:
     assert content(target) == files(a="1") | {"b.py": b"mine"}
 
 
-@pytest.mark.parametrize("manifest", [None, "{", "[]", '{"files": 3}'])
+@pytest.mark.parametrize(
+    "manifest", [None, "{", "[]", '{"files": 3}', '{"files": {"thesis.txt": ""}}']
+)
 def test_refuses_a_folder_that_is_no_build(tmp_path: Path, manifest: str | None) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     if manifest is not None:
@@ -104,7 +106,9 @@ def test_a_manifest_that_names_outside_files_removes_none(tmp_path: Path) -> Non
     target = tmp_path / "build"
     publish(files(a="1"), target)
     (tmp_path / "precious").write_text("x")
-    (target / "manifest.json").write_text(json.dumps({"files": ["../precious", "a.py"]}))
+    manifest = json.loads((target / "manifest.json").read_bytes())
+    manifest["files"]["../precious"] = ""
+    (target / "manifest.json").write_text(json.dumps(manifest))
     publish(files(b="1"), target)
     assert (tmp_path / "precious").read_text() == "x"
     assert content(target) == files(b="1")

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+# Folders that ComfyUI still reads under their old names; models go to the other one.
+_OLD_FOLDERS: Final = ("clip", "unet")
 _DROPPED: Final = {"lazy", "multiselect", "rawLink", "round"}
 
 # Classes that read inputs beyond their schema: by kwargs, by a format's own widgets, by count.
@@ -36,13 +38,17 @@ def compact(source: dict[str, Any]) -> str:
 
 def _class(name: str, node: dict[str, Any]) -> dict[str, Any]:
     inputs = {
-        key: {k: v for k, v in value.items() if k not in _DROPPED}
-        | ({"folders": _FOLDERS[name, key]} if (name, key) in _FOLDERS else {})
+        key: {k: v for k, v in value.items() if k not in _DROPPED} | _folders(name, key, value)
         for key, value in node["inputs"].items()
     }
     outputs = [[output["name"], output["type"]] for output in node["outputs"]]
     is_open = name in _OPEN or "inputcount" in inputs
     return node | {"inputs": inputs, "outputs": outputs} | ({"open": True} if is_open else {})
+
+
+def _folders(name: str, key: str, value: dict[str, Any]) -> dict[str, Any]:
+    folders = _FOLDERS.get((name, key), value.get("folders", []))
+    return {"folders": sorted(folders, key=_OLD_FOLDERS.__contains__)} if folders else {}
 
 
 def main(source: Path, target: Path) -> None:

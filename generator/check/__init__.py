@@ -8,7 +8,7 @@ from ..graph.catalog import Catalog, ClassType, open_catalog, versions
 from ..project import CATALOGS, Project
 from ..spec import Models, Settings, Workflow
 from .classes import check_links, resolve_classes
-from .models import Uses, check_declarations, check_uses
+from .models import Uses, check_declarations, check_unused, check_uses
 from .names import check_names, check_references
 from .params import check_params
 from .settings import check_settings
@@ -64,7 +64,10 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
         faults += _explained(workflow, seen[name], seen)
     if models is None or settings is None:
         return None, faults
-    faults += check_declarations(models, (c.uses for c in checked), catalog)
+    faults += check_declarations(models, catalog)
+    is_known = all(node in one.classes for one in checked for node in one.workflow.graph)
+    if project.is_whole and is_known:
+        faults += check_unused(models, (one.uses for one in checked))
     return Checked(tuple(checked), models, settings, catalog), faults
 
 

@@ -3,6 +3,7 @@
 from ..diagnostics import Diagnostic, Severity, nearest, show
 from ..graph.catalog import Catalog, ClassType
 from ..graph.records import Link
+from ..slots import has_slot
 from ..spec import GraphNode, Models, Workflow
 
 
@@ -24,12 +25,14 @@ def resolve_classes(
         elif found:
             faults.append(_ambiguous(node, found))
         else:
-            faults.append(_unknown(node, catalog, models))
+            faults += _unknown(node, catalog, models)
     return classes, faults
 
 
 def check_links(workflow: Workflow) -> list[Diagnostic]:
     """Return every link that names a node which the graph does not hold."""
+    if any(has_slot(node) for node in workflow.graph):
+        return []  # the node may be there, under an id that was reported
     return [
         value.at.items[0].error(
             "dangling-link",
@@ -50,8 +53,11 @@ def _ambiguous(node: GraphNode, found: list[ClassType]) -> Diagnostic:
     return node.class_at.error("ambiguous-class", message, node=node.id, hint=hint)
 
 
-def _unknown(node: GraphNode, catalog: Catalog, models: Models | None) -> Diagnostic:
+def _unknown(node: GraphNode, catalog: Catalog, models: Models | None) -> list[Diagnostic]:
+    """Return what to say of a class that nothing declared has; a slot was reported before."""
     name = node.class_type
+    if has_slot(name):
+        return []
     if packs := catalog.packs_with(name):
         header = catalog.packs[packs[0]].header
         message = f"class {show(name)} is in pack {' or '.join(packs)}, which nobody declared"
@@ -59,15 +65,14 @@ def _unknown(node: GraphNode, catalog: Catalog, models: Models | None) -> Diagno
             "add to packs: in models.yaml: "
             f"{packs[0]}: {{git: {header['repo']}, commit: {header['commit']}}}"
         )
-        return node.class_at.error("undeclared-pack", message, node=node.id, hint=hint)
+        return [node.class_at.error("undeclared-pack", message, node=node.id, hint=hint)]
     message = f"no class {show(name)}"
     unseen = [pack for pack in (models.packs if models else ()) if pack not in catalog.packs]
     if unseen:
         message += f", unless {' or '.join(unseen)} has it: there are no schemas of that pack"
-        return node.class_at.report(Severity.WARNING, "unchecked-class", message, node=node.id)
-    return node.class_at.error(
-        "unknown-class", message, node=node.id, hint=_nearest_class(name, catalog)
-    )
+        return [node.class_at.report(Severity.WARNING, "unchecked-class", message, node=node.id)]
+    near = _nearest_class(name, catalog)
+    return [node.class_at.error("unknown-class", message, node=node.id, hint=near)]
 
 
 def _nearest_class(name: str, catalog: Catalog) -> str | None:

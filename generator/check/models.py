@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..diagnostics import Diagnostic, Severity, did_you_mean, show
-from ..graph.catalog import Catalog, ClassType, Input, is_model_file
+from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, is_model_file
+from ..load import Node
 from ..spec import GraphNode, InputValue, Model, Models, Workflow
+from .reach import sent_nodes
 
 
 @dataclass(frozen=True)
@@ -22,47 +24,64 @@ def check_uses(
     """Return what a workflow uses, and the files that it loads and nobody declared."""
     faults: list[Diagnostic] = []
     used = {name for name in workflow.models if name in models.models}
-    for node in workflow.graph.values():
+    sent = sent_nodes(workflow)
+    for node in (node for node in workflow.graph.values() if node.id in sent):
         schemas = classes[node.id].inputs if node.id in classes else {}
         for name, value in node.inputs.items():
             schema = schemas.get(name)
-            if schema and schema.folders and isinstance(value.value, str):
-                found = _model_for(value.value, schema, models)
+            if schema is None or not schema.folders:
+                continue
+            for file, at in _files(workflow, value):
+                found = _model_for(file, schema, models)
                 if found:
                     used.add(found.name)
-                elif value.value not in schema.options or is_model_file(value.value):
-                    faults.append(_undeclared(node, name, value, schema, models))
-    packs = {c.pack for c in classes.values() if c.pack} | set(workflow.packs)
+                elif file not in schema.options or is_model_file(file):
+                    faults.append(_undeclared(node, name, file, at, schema, models))
+    packs = {classes[node].pack or "" for node in sent if node in classes} | set(workflow.packs)
     packs &= set(models.packs)
     used |= {model for pack in packs for model in models.packs[pack].models}
     return Uses(tuple(sorted(used & set(models.models))), tuple(sorted(packs))), faults
 
 
-def check_declarations(models: Models, uses: Iterable[Uses], catalog: Catalog) -> list[Diagnostic]:
-    """Return faults of models.yaml itself, and what no workflow needs."""
+def check_unused(models: Models, uses: Iterable[Uses]) -> list[Diagnostic]:
+    """Return what models.yaml declares and no workflow needs."""
     uses = list(uses)
     used_models = {name for use in uses for name in use.models}
     used_packs = {name for use in uses for name in use.packs}
-    faults = [
+    unused = [
         model.at.report(
             Severity.WARNING, "unused-model", f"no workflow uses model {show(name)}", at_key=True
         )
         for name, model in models.models.items()
         if name not in used_models and "volume" not in model.source
     ]
-    faults += [
+    return unused + [
         pack.at.report(
             Severity.WARNING, "unused-pack", f"no workflow uses pack {show(name)}", at_key=True
         )
         for name, pack in models.packs.items()
         if name not in used_packs
     ]
-    faults += [
+
+
+def check_declarations(models: Models, catalog: Catalog) -> list[Diagnostic]:
+    """Return faults of models.yaml itself."""
+    faults = [
         model.at.mapping["source"].report(
             Severity.INFO, "unlocked", f"no revision of {show(model.source['hf'])} is pinned yet"
         )
         for model in models.models.values()
         if "hf" in model.source and "revision" not in model.source
+    ]
+    faults += [
+        model.at.error(
+            "bad-filename",
+            f"{show(model.filename)} is no name of a model file",
+            hint="give a filename that ends in .safetensors or another extension of models",
+            at_key=True,
+        )
+        for model in models.models.values()
+        if "filename" not in model.at.mapping and not is_listed_name(model.filename)
     ]
     faults += _collisions(models)
     return faults + _check_packs(models, catalog)
@@ -104,10 +123,40 @@ def _model_for(file: str, schema: Input, models: Models) -> Model | None:
     return next((m for m in models.models.values() if m.destination in destinations), None)
 
 
+def _files(workflow: Workflow, value: InputValue) -> list[tuple[str, Node]]:
+    """Return the file names that an input is known to get: its own, or those of its params.
+
+    What a caller may send besides is not known here: such files come onto a Volume later.
+    """
+    if isinstance(value.value, str):
+        return [(value.value, value.at)]
+    params = [
+        workflow.params[name]
+        for slot, whole in value.slots
+        for name in slot.names
+        if whole and name in workflow.params
+    ]
+    entries = [
+        entry
+        for param in params
+        if not (param.prefix or param.suffix)
+        for entry in (param.at.mapping.get("default"), *_items(param.at.mapping.get("enum")))
+    ]
+    return [
+        (entry.value, entry)
+        for entry in entries
+        if entry and isinstance(entry.value, str) and is_listed_name(entry.value)
+    ]
+
+
+def _items(at: Node | None) -> list[Node]:
+    return at.items if at else []
+
+
 def _undeclared(
-    node: GraphNode, name: str, value: InputValue, schema: Input, models: Models
+    node: GraphNode, name: str, file: str, at: Node, schema: Input, models: Models
 ) -> Diagnostic:
-    file, folders = str(value.value), " or ".join(schema.folders)
+    folders = " or ".join(schema.folders)
     elsewhere = next((m for m in models.models.values() if m.filename == file), None)
     if elsewhere:
         message = (
@@ -115,10 +164,10 @@ def _undeclared(
             f"but {node.class_type} reads {folders} (case matters)"
         )
         hint = f"set folder: {schema.folders[0]} for model {show(elsewhere.name)} in models.yaml"
-        return value.at.error("wrong-folder", message, node=node.id, input=name, hint=hint)
+        return at.error("wrong-folder", message, node=node.id, input=name, hint=hint)
     here = [model.filename for model in models.models.values() if model.folder in schema.folders]
     hint = (
         did_you_mean(file, here) or f"declare it in models.yaml, with folder: {schema.folders[0]}"
     )
     message = f"no model {show(file)} is declared in folder {folders}"
-    return value.at.error("undeclared-model", message, node=node.id, input=name, hint=hint)
+    return at.error("undeclared-model", message, node=node.id, input=name, hint=hint)

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from ..diagnostics import Diagnostic, did_you_mean, show
 from ..graph.catalog import ClassType, Input, is_listed_name
 from ..load import Node
-from ..slots import Slot
+from ..slots import Slot, Template
 from ..spec import (
     INTEGER_TYPES,
     MEDIA_TYPES,
@@ -21,6 +21,7 @@ from ..spec import (
     Param,
     Workflow,
 )
+from .reach import sent_nodes
 
 # The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_SEED: Final = 2**53 - 1
@@ -38,15 +39,17 @@ _APPLIES_TO: Final[dict[str, frozenset[str]]] = {
 _MEDIA_KINDS: Final = {"image": "png", "video": "mp4", "audio": "mp3"}
 
 
+Place = Literal["whole", "text", "nested"]
+
+
 @dataclass(frozen=True)
 class Feed:
-    """An input that a param feeds; `whole` when the slot is all of the value."""
+    """An input that a param feeds: as all of its value, within a text, or in a list or mapping."""
 
     node: GraphNode
     input: str
     at: Node
-    slot: Slot
-    whole: bool
+    place: Place
     schema: Input | None
 
     def __str__(self) -> str:
@@ -56,7 +59,10 @@ class Feed:
 def check_params(
     workflow: Workflow, classes: Mapping[str, ClassType]
 ) -> tuple[dict[str, Param], list[Diagnostic]]:
-    """Return the params with their bounds filled in, and what is wrong with them."""
+    """Return the params with their bounds filled in, and what is wrong with them.
+
+    Only nodes that are sent count: a param that feeds none of them is unused.
+    """
     faults: list[Diagnostic] = []
     feeds = _feeds(workflow, classes, faults)
     faults += _check_groups(workflow)
@@ -81,15 +87,17 @@ def _feeds(
     workflow: Workflow, classes: Mapping[str, ClassType], faults: list[Diagnostic]
 ) -> dict[str, list[Feed]]:
     feeds: dict[str, list[Feed]] = {name: [] for name in workflow.params}
+    sent = sent_nodes(workflow)
     for node in workflow.graph.values():
         schemas = classes[node.id].inputs if node.id in classes else {}
         for name, value in node.inputs.items():
             for slot, whole in value.slots:
                 faults += _check_slot(workflow, slot, value, node.id, name)
                 for param in slot.names:
-                    if param in feeds:
+                    if param in feeds and node.id in sent:
                         schema = schemas.get(name)
-                        feeds[param].append(Feed(node, name, value.at, slot, whole, schema))
+                        place = _place(whole, value)
+                        feeds[param].append(Feed(node, name, value.at, place, schema))
     return feeds
 
 
@@ -202,19 +210,23 @@ def _resolve(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
     faults = [
         _wrong_type(param, feed)
         for feed in feeds
-        if feed.schema and not _accepts(feed.schema, param, feed.whole)
+        if feed.schema and not _accepts(feed.schema, param, feed.place)
     ]
     if faults:
         return param, faults
-    bounding = [feed for feed in feeds if feed.whole and feed.schema]
+    bounding = [feed for feed in feeds if feed.place == "whole" and feed.schema]
     if param.type in NUMBER_TYPES:
-        param, faults = _resolve_range(param, bounding)
+        is_known = all(feed.schema for feed in feeds)
+        param, faults = _resolve_range(param, bounding, is_known)
     if param.type in ("string", "integer", "number"):
         param, wrong = _resolve_options(param, bounding)
         faults += wrong
     if param.type == "model":
         param, wrong = _resolve_folder(param, bounding)
         faults += wrong
+    if param.strip and param.enum and "enum" not in param.at.mapping:
+        message = "strip means nothing where the input has options"
+        faults.append(param.at.mapping["strip"].error("bad-param", message, at_key=True))
     if not faults and _fits_nothing(param):
         message = f"no value fits param {show(param.name)}"
         hint = f"it is at least {param.minimum} and at most {param.maximum}"
@@ -223,12 +235,18 @@ def _resolve(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
     return param, faults or list(_check_values(param))
 
 
-def _accepts(schema: Input, param: Param, whole: bool) -> bool:
+def _place(whole: bool, value: InputValue) -> Place:
+    if whole:
+        return "whole"
+    return "text" if isinstance(value.value, Template) else "nested"
+
+
+def _accepts(schema: Input, param: Param, place: Place) -> bool:
     """Say whether an input takes values of a param's type."""
     types = set(schema.type.split(","))
-    if "*" in types:
+    if "*" in types or place == "nested":
         return True
-    if not whole or param.prefix or param.suffix:
+    if place == "text" or param.prefix or param.suffix:
         return "STRING" in types or ("COMBO" in types and schema.is_open)
     if "COMBO" in types and not schema.is_open:
         return bool(_options(schema, param))
@@ -266,12 +284,14 @@ def _wrong_type(param: Param, feed: Feed) -> Diagnostic:
     wanted = feed.schema.type
     if wanted == "COMBO" and not feed.schema.is_open:
         wanted = f"one of {_some(feed.schema.options)}"
-    what = "text around a slot" if not feed.whole else f"a param of type {param.type}"
+    what = "text around a slot" if feed.place == "text" else f"a param of type {param.type}"
     message = f"{feed.node.class_type} takes {wanted} here, not {what} ({show(param.name)})"
     return feed.at.error("param-type", message, node=feed.node.id, input=feed.input)
 
 
-def _resolve_range(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
+def _resolve_range(
+    param: Param, feeds: list[Feed], is_known: bool
+) -> tuple[Param, list[Diagnostic]]:
     lows = [
         (feed.schema.minimum, feed)
         for feed in feeds
@@ -300,7 +320,7 @@ def _resolve_range(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnos
         faults += _check_seed(param)
         minimum = max(0, minimum or 0)
         maximum = MAX_SEED if maximum is None else min(MAX_SEED, maximum)
-    if param.step is not None and minimum is None:
+    if param.step is not None and minimum is None and is_known:
         message = "step counts from minimum, and neither the param nor its inputs have one"
         faults.append(param.at.mapping["step"].error("param-bounds", message))
     return replace(param, minimum=minimum, maximum=maximum), faults

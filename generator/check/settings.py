@@ -5,7 +5,7 @@ from typing import Final
 
 from ..diagnostics import Diagnostic, did_you_mean, show
 from ..load import Node
-from ..spec import Models, Settings
+from ..spec import Gpu, Models, Settings
 
 # Modal mounts no Volume there (https://modal.com/docs/guide/volumes).
 _UNMOUNTABLE: Final = ("/root", "/tmp")
@@ -35,11 +35,31 @@ def check_settings(
         for item in named
         if item.text not in settings.gpus
     ]
+    faults += [
+        item.error("unknown-gpu", "a GPU profile is no fallback of itself")
+        for gpu in settings.gpus.values()
+        for item in _fallbacks(gpus[gpu.name])
+        if item.text == gpu.name
+    ]
+    faults += _check_prices(settings)
     return faults + _check_scaling(settings) + _check_volumes(settings, models)
 
 
 def _fallbacks(gpu: Node) -> list[Node]:
     return gpu.mapping["fallback"].items if "fallback" in gpu.mapping else []
+
+
+def _check_prices(settings: Settings) -> list[Diagnostic]:
+    """One GPU has one price; Modal's names are the same in upper and lower case."""
+    faults: list[Diagnostic] = []
+    first: dict[str, Gpu] = {}
+    for gpu in settings.gpus.values():
+        other = first.setdefault(gpu.modal.lower(), gpu)
+        if (other.modal, other.price_per_second) != (gpu.modal, gpu.price_per_second):
+            message = f"profile {other.name} has {other.modal} at {other.price_per_second}"
+            hint = "give both the same modal and price_per_second"
+            faults.append(gpu.at.error("gpu-price", message, hint=hint, at_key=True))
+    return faults
 
 
 def _check_scaling(settings: Settings) -> list[Diagnostic]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, islice, product
 from math import prod
 from typing import Final
 
@@ -11,7 +11,7 @@ from ..graph.catalog import ClassType
 from ..graph.records import Link
 from ..spec import Workflow
 
-# Up to here every combination is looked at; beyond it, each absence, each pair, and all at once.
+# Up to here every combination is looked at; beyond it none, each, each pair, and all that can go.
 MAX_VARIANTS: Final = 512
 
 
@@ -114,11 +114,10 @@ def _absences(workflow: Workflow) -> Iterator[frozenset[str]]:
         for chosen in product(*choices):
             yield frozenset[str]().union(*chosen)
         return
-    first = frozenset[str]().union(*(group[0] for group in groups))
-    yield first
-    yield first | frozenset(optional)
+    for chosen in islice(product(*groups), MAX_VARIANTS):
+        yield frozenset(optional).union(*chosen)
     others = [(i, other) for i, choice in enumerate(choices) for other in choice[1:]]
-    for few in (*combinations(others, 1), *combinations(others, 2)):
+    for few in ((), *combinations(others, 1), *combinations(others, 2)):
         chosen_others = dict(few)
         yield frozenset[str]().union(
             *(chosen_others.get(i, choice[0]) for i, choice in enumerate(choices))
@@ -163,8 +162,9 @@ def _check_output_param(workflow: Workflow) -> list[Diagnostic]:
     if param is None:
         hint = did_you_mean(output.param, workflow.params)
         return [at.error("unknown-param", f"no param {show(output.param)}", hint=hint)]
-    if param.type != "string" or param.may_be_absent or not param.enum:
-        message = f"param {show(param.name)} must be a string with an enum, always present"
+    is_plain = param.type == "string" and not (param.prefix or param.suffix or param.strip)
+    if not is_plain or param.may_be_absent or not param.enum:
+        message = f"param {show(param.name)} must be a plain string with an enum, always present"
         return [at.error("bad-output", message)]
     if set(param.enum) != set(output.nodes):
         message = f"nodes has other keys than the enum of param {show(param.name)}"

@@ -26,11 +26,16 @@ T = TypeVar("T")
 # The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_SEED = 2**53 - 1
 
+# The largest integer that any of ComfyUI's inputs takes.
+MAX_INTEGER = 2**64 - 1
+
 # How deep a value may nest; ComfyUI's own graphs nest three levels.
 MAX_DEPTH = 64
 
 # The extensions that ComfyUI's model folders list.
-MODEL_EXTENSIONS = (".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft", ".gguf")
+MODEL_EXTENSIONS = (
+    ".bin", ".ckpt", ".gguf", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft",
+)  # fmt: skip
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -54,7 +59,9 @@ class Request(BaseModel):
         Raises:
             pydantic.ValidationError: when a field is missing, unknown or out of its bounds.
         """
-        return item if isinstance(item, cls) else cls.model_validate(item)
+        if isinstance(item, cls):
+            return item
+        return cls.model_validate(dict(item) if isinstance(item, Mapping) else item)
 
     @field_validator("*")
     @classmethod
@@ -69,7 +76,17 @@ class Request(BaseModel):
                 raise PydanticCustomError("string_unicode", "Input should be valid Unicode text")
             if isinstance(found, float) and not math.isfinite(found):
                 raise PydanticCustomError("finite_number", "Input should be a finite number")
+            if isinstance(found, int) and abs(found) > MAX_INTEGER:
+                raise PydanticCustomError("int_size", "Input should fit into 64 bits")
         return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        found = handler(schema)
+        groups = [{"oneOf": [{"required": [name]} for name in group]} for group in cls.ONE_OF]
+        return found | {"allOf": groups} if groups else found
 
     @model_validator(mode="after")
     def _has_one_of(self) -> Self:
@@ -189,7 +206,7 @@ def text(value: bool | float | str | None) -> str:
 def _model_file(name: str) -> str:
     """Refuse names that lead out of the model folder, or that ComfyUI would not list."""
     parts = name.split("/")
-    if "\\" in name or "\0" in name or any(part.strip(". ") == "" for part in parts):
+    if "\\" in name or not name.isprintable() or any(part.strip(". ") == "" for part in parts):
         raise PydanticCustomError("model_file", "Input should be a file name in the model folder")
     if not name.lower().endswith(MODEL_EXTENSIONS):
         raise PydanticCustomError(

@@ -173,6 +173,12 @@ def is_model_file(name: str) -> bool:
     return Path(name).suffix.lower() in MODEL_EXTENSIONS
 
 
+def is_listed_name(name: str) -> bool:
+    """Say whether a model folder can list a file of this name: below it, with / between folders."""
+    leads_out = any(part.strip(". ") == "" for part in name.split("/"))
+    return is_model_file(name) and not leads_out and "\\" not in name and name.isprintable()
+
+
 def _class_type(name: str, pack: str | None, raw: dict[str, Any]) -> ClassType:
     return ClassType(
         name,

@@ -21,7 +21,7 @@ class Seedvr2Request(Request):
     resolution: int = Field(
         1080,
         ge=16,
-        le=4096,
+        le=16384,
         multiple_of=2,
         description="Length of the result's shorter side, in pixels.",
     )

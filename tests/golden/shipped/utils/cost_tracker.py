@@ -4,6 +4,7 @@ Needs nothing but the standard library. The prices are those of gpu.yaml.
 Rendered by `python -m generator build`: edit the YAML files, not this one.
 """
 
+import math
 import time
 from typing import Any, Final
 
@@ -65,11 +66,11 @@ class CostTracker:
         """Return the cost in USD of a number of seconds, by default those on the clock.
 
         Raises:
-            ValueError: when the seconds are negative.
+            ValueError: when the seconds are negative or not finite.
         """
         seconds = self.seconds if seconds is None else seconds
-        if seconds < 0:
-            raise ValueError("seconds cannot be negative")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"no number of seconds: {seconds}")
         return seconds * self.price_per_second
 
     def get_cost_summary(self) -> dict[str, Any]:

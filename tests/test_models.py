@@ -1,0 +1,253 @@
+"""Models, packs and classes: what a graph needs, and what is declared."""
+
+from pathlib import Path
+
+import pytest
+
+from generator.diagnostics import Diagnostic
+
+from .conftest import ROOT, CheckProject, MakeProject
+
+LOADER = """\
+{params}
+graph:
+  1: {{class_type: CheckpointLoaderSimple, inputs: {{ckpt_name: {file}}}}}
+  2: {{class_type: EmptyLatentImage, inputs: {{width: 64, height: 64, batch_size: 1}}}}
+  3: {{class_type: VAEDecode, inputs: {{samples: [2, 0], vae: [1, 2]}}}}
+  4: {{class_type: SaveImage, inputs: {{images: [3, 0], filename_prefix: x}}}}
+"""
+MODEL = "{{source: {{volume: v}}, folder: {folder}, filename: {file}}}"
+GPU = (ROOT / "gpu.yaml").read_text().replace("ryla-models:", "v:")
+
+
+def loader(file: str, params: str = "") -> str:
+    return LOADER.format(file=file, params=params or "params: {}")
+
+
+def models(*declared: tuple[str, str], packs: str = "{}") -> str:
+    """models.yaml with files by (folder, name)."""
+    entries = "".join(
+        f"  m{i}: {MODEL.format(folder=folder, file=file)}\n"
+        for i, (folder, file) in enumerate(declared)
+    )
+    return f"models:\n{entries}packs: {packs}\n" if entries else f"models: {{}}\npacks: {packs}\n"
+
+
+def faults(found: list[Diagnostic]) -> list[tuple[str, int, int, str]]:
+    return [(Path(d.file).name, d.line, d.column, d.code) for d in found]
+
+
+@pytest.mark.parametrize(
+    ("file", "declared", "code"),
+    [
+        ("a.safetensors", [("checkpoints", "a.safetensors")], None),
+        ("sub/a.safetensors", [("checkpoints", "sub/a.safetensors")], None),
+        ("sub/a.safetensors", [("checkpoints/sub", "a.safetensors")], None),
+        ("a.safetensors", [("Checkpoints", "a.safetensors")], "wrong-folder"),
+        ("a.safetensors", [("loras", "a.safetensors")], "wrong-folder"),
+        ("a.safetensors", [("checkpoints", "A.safetensors")], "undeclared-model"),
+        ("a.safetensors", [], "undeclared-model"),
+        ("b.safetensors", [("checkpoints", "a.safetensors")], "undeclared-model"),
+    ],
+)
+def test_a_loaders_file_is_declared(
+    make_project: MakeProject,
+    check_project: CheckProject,
+    file: str,
+    declared: list[tuple[str, str]],
+    code: str | None,
+) -> None:
+    root = make_project({"it": loader(file)}, models=models(*declared), gpu=GPU)
+    checked, found = check_project(root)
+    assert checked is not None
+    assert faults(found) == ([] if code is None else [("it.yaml", 3, 63, code)])
+    assert checked.workflows[0].uses.models == (() if code else ("m0",))
+
+
+@pytest.mark.parametrize(
+    ("param", "column", "used"),
+    [
+        ("{type: model, default: a.safetensors}", None, ("m0",)),
+        ("{type: model, default: b.safetensors}", 36, ()),
+        ("{type: string, enum: [a.safetensors, b.safetensors]}", 50, ("m0",)),
+        ("{type: model}", None, ()),
+    ],
+)
+def test_files_that_params_are_known_to_give(
+    make_project: MakeProject,
+    check_project: CheckProject,
+    param: str,
+    column: int | None,
+    used: tuple[str, ...],
+) -> None:
+    """A default and every option is such a name; what else a caller sends comes later."""
+    text = loader("'${m}'", f"params: {{m: {param}}}")
+    root = make_project({"it": text}, models=models(("checkpoints", "a.safetensors")), gpu=GPU)
+    checked, found = check_project(root)
+    assert checked is not None
+    assert faults(found) == ([("it.yaml", 1, column, "undeclared-model")] if column else [])
+    assert checked.workflows[0].uses.models == used
+
+
+def test_options_that_are_no_files_need_no_model(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    text = loader("a.safetensors").replace("[1, 2]", "[5, 0]") + (
+        "  5: {class_type: VAELoader, inputs: {vae_name: pixel_space}}\n"
+    )
+    root = make_project({"it": text}, models=models(("checkpoints", "a.safetensors")), gpu=GPU)
+    assert check_project(root)[1] == []
+
+
+def test_the_folder_that_is_suggested_is_the_one_in_use(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    """Not `clip`, under which ComfyUI still finds text encoders."""
+    text = (
+        "graph:\n"
+        "  1: {class_type: CLIPLoader, inputs: {clip_name: a.safetensors, type: wan}}\n"
+        "  2: {class_type: PreviewAny, inputs: {source: [1, 0]}}\n"
+    )
+    [found] = check_project(make_project({"it": text}))[1]
+    assert found.hint == "declare it in models.yaml, with folder: text_encoders"
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("{url: 'https://e.com/a.safetensors', sha256: %s}" % ("e" * 64), None),
+        ("{url: 'https://e.com/download/123', sha256: %s}" % ("e" * 64), "bad-filename"),
+        ("{url: 'https://e.com/a.safetensors?x=1', sha256: %s}" % ("e" * 64), "bad-filename"),
+        ("{url: 'https://e.com/', sha256: %s}" % ("e" * 64), "bad-filename"),
+        ("{volume: v}", "bad-filename"),
+        ("{volume: v, file: x/a.ckpt}", None),
+        ("{hf: a/b, file: x/..}", "schema"),
+        ('{hf: a/b, file: "a\\nb"}', "schema"),
+    ],
+)
+def test_file_names_that_come_from_the_source(
+    make_project: MakeProject, check_project: CheckProject, source: str, code: str | None
+) -> None:
+    text = f"models: {{m: {{source: {source}, folder: checkpoints}}}}\npacks: {{}}\n"
+    root = make_project({"it": loader("a.safetensors")}, models=text, gpu=GPU)
+    codes = {fault[3] for fault in faults(check_project(root)[1]) if fault[0] == "models.yaml"}
+    assert codes - {"unused-model"} == ({code} if code else set())
+
+
+def test_two_models_with_one_destination(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    twice = models(("checkpoints", "a.safetensors"), ("checkpoints", "a.safetensors"))
+    root = make_project({"it": loader("a.safetensors")}, models=twice, gpu=GPU)
+    assert ("models.yaml", 3, 3, "same-destination") in faults(check_project(root)[1])
+
+
+def test_unused_models_and_packs(make_project: MakeProject, check_project: CheckProject) -> None:
+    text = models(packs="{ComfyUI-GGUF: {git: 'https://x', commit: %s}}" % ("e" * 40)).replace(
+        "models: {}",
+        "models: {m: {source: {url: 'https://e/a.ckpt', sha256: %s}, folder: vae}}" % ("e" * 64),
+    )
+    clean = "graph: {1: {class_type: PreviewAny, inputs: {source: x}}}\n"
+    root = make_project({"it": clean}, models=text)
+    assert {d.code for d in check_project(root)[1]} == {
+        "unused-model", "unused-pack", "other-commit",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "broken", ["graph: [", "graph: {1: {class_type: PreviewAni, inputs: {source: x}}}\n"]
+)
+def test_nothing_is_called_unused_while_a_workflow_is_unclear(
+    make_project: MakeProject, check_project: CheckProject, broken: str
+) -> None:
+    root = make_project({"it": loader("a.safetensors")}, models=models(("vae", "b.ckpt")), gpu=GPU)
+    (root / "workflows" / "broken.yaml").write_text(broken)
+    assert "unused-model" not in {d.code for d in check_project(root)[1]}
+
+
+PULID = "graph: {1: {class_type: PulidFluxInsightFaceLoader, inputs: {provider: CPU}}}\n"
+ONE, TWO = "ComfyUI-PuLID-Flux", "ComfyUI_PuLID_Flux_ll"
+
+
+@pytest.mark.parametrize(
+    ("declared", "chosen", "code"),
+    [
+        ([ONE], "", None),
+        ([ONE, TWO], "", "ambiguous-class"),
+        ([ONE, TWO], f"packs: [{TWO}]\n", None),
+        ([ONE, TWO], f"packs: [{ONE}, {TWO}]\n", "ambiguous-class"),
+        ([], "", "undeclared-pack"),
+    ],
+)
+def test_which_pack_a_class_is_of(
+    make_project: MakeProject,
+    check_project: CheckProject,
+    declared: list[str],
+    chosen: str,
+    code: str | None,
+) -> None:
+    packs = "".join(f"{name}: {{git: 'https://x', commit: {'e' * 40}}}, " for name in declared)
+    workflow = PULID + "output: 2\n" + chosen
+    workflow = workflow.replace(
+        "}}}\n", "}}, 2: {class_type: PreviewAny, inputs: {source: [1, 0]}}}\n", 1
+    )
+    root = make_project({"it": workflow}, models=models(packs=f"{{{packs}}}"))
+    checked, found = check_project(root)
+    codes = {d.code for d in found} - {"unused-pack", "other-commit"}
+    assert codes == ({code} if code else set())
+    if code is None and checked:
+        assert checked.workflows[0].classes["1"].pack == (declared[-1] if chosen else ONE)
+
+
+def test_the_lines_to_add_for_a_pack_are_right(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    """What the hint says, added, makes the class known."""
+    workflow = (
+        "graph:\n  1: {class_type: InstantIDFaceAnalysis, inputs: {provider: CPU}}\n"
+        "  2: {class_type: PreviewAny, inputs: {source: [1, 0]}}\n"
+    )
+    root = make_project({"it": workflow})
+    [found] = check_project(root)[1]
+    assert found.code == "undeclared-pack"
+    assert found.hint is not None
+    lines = found.hint.removeprefix("add to packs: in models.yaml: ")
+    (root / "models.yaml").write_text(f"packs:\n  {lines}\n")
+    assert check_project(root)[1] == []
+
+
+def test_a_pack_without_schemas(make_project: MakeProject, check_project: CheckProject) -> None:
+    packs = "{Mine: {git: 'https://x/Mine', commit: %s}}" % ("e" * 40)
+    workflow = (
+        "packs: [Mine]\ngraph:\n  1: {class_type: MyNode, inputs: {x: 1}}\n"
+        "  2: {class_type: PreviewAny, inputs: {source: [1, 0]}}\n"
+    )
+    checked, found = check_project(make_project({"it": workflow}, models=models(packs=packs)))
+    assert {d.code: str(d.severity) for d in found} == {
+        "no-schemas": "info", "unchecked-class": "warning",
+    }  # fmt: skip
+    assert checked is not None
+    assert checked.workflows[0].uses.packs == ("Mine",)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "codes"),
+    [
+        ("{default: b, a: {modal: L4, vram_gb: 24, price_per_second: 1}}", {"unknown-gpu"}),
+        ("{default: a, a: {modal: L4, vram_gb: 24, price_per_second: 1, fallback: [a]}}",
+         {"unknown-gpu"}),
+        ("{default: a, a: {modal: L4, vram_gb: 24, price_per_second: 1}, "
+         "b: {modal: l4, vram_gb: 24, price_per_second: 1}}", {"gpu-price"}),
+        ("{default: a, a: {modal: L4, vram_gb: 24, price_per_second: 1}, "
+         "b: {modal: L4, vram_gb: 24, price_per_second: 2}}", {"gpu-price"}),
+        ("{default: a, a: {modal: L4, vram_gb: 24, price_per_second: 1}, "
+         "b: {modal: L4, vram_gb: 24, price_per_second: 1, fallback: [a]}}", set()),
+    ],
+)  # fmt: skip
+def test_gpu_profiles(
+    make_project: MakeProject, check_project: CheckProject, gpus: str, codes: set[str]
+) -> None:
+    text = 'app: a\npython: "3.11"\ncomfyui: {version: 0.3.71, commit: %s}\ngpus: %s\n'
+    workflow = "graph: {1: {class_type: PreviewAny, inputs: {source: x}}}\n"
+    root = make_project({"it": workflow}, gpu=text % ("e" * 40, gpus))
+    assert {d.code for d in check_project(root)[1]} == codes
