@@ -6,10 +6,10 @@ STAMP := $(VENV)/.set-up
 SOURCES := generator templates tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate build test lint golden bench clean
+.PHONY: help setup validate build test test-engine lint golden bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with all that is needed; does nothing when nothing changed
 
@@ -21,6 +21,10 @@ build: $(STAMP) ## check the specs and render them into build/
 
 test: $(STAMP) ## run the tests
 	@$(RUN) -m pytest
+
+test-engine: $(STAMP) ## run the tests that need a real ComfyUI, which is installed first
+	@$(RUN) -m tests.engine.install
+	@$(RUN) -m pytest tests/engine
 
 lint: $(STAMP) ## check the code's style and types, the rendered code's too
 	@$(RUN) -m generator build --quiet

@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "stays as it is; files in the folder that the generator did not make are kept.",
     )
     build.add_argument(
-        "--out", metavar="DIR", help="folder to render into (default: build in the project)"
+        "--out",
+        metavar="DIR",
+        help="folder to render into, from this one (default: build in the project)",
     )
     _add(
         commands,
@@ -113,10 +115,12 @@ def _validate(root: Path, options: argparse.Namespace) -> int:
     checked, diagnostics = _check(root)
     code = _report(diagnostics, options)
     if checked and not options.quiet:
-        workflows, declared = len(checked.workflows), checked.models
-        counted = (
-            f"{workflows} workflows, {len(declared.models)} models, {len(declared.packs)} packs"
+        counts = (
+            ("workflow", len(checked.workflows)),
+            ("model", len(checked.models.models)),
+            ("pack", len(checked.models.packs)),
         )
+        counted = ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for word, n in counts)
         print(f"{counted}: {_summary(diagnostics)}", file=sys.stderr)
     elif not options.quiet:
         print(_summary(diagnostics), file=sys.stderr)

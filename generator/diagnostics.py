@@ -4,16 +4,13 @@ Checks return diagnostics instead of raising; the command line sorts them and sh
 """
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from itertools import groupby
 from typing import Final
 
-_SHOWN_LENGTH: Final = 80
-_UNPRINTABLE: Final = re.compile(r"[^ -~]")
+from .graph.words import printable, show
 
 
 class Severity(StrEnum):
@@ -67,36 +64,6 @@ def sorted_once(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
     """Say whether any of the diagnostics is an error."""
     return any(d.severity is Severity.ERROR for d in diagnostics)
-
-
-def show(value: object) -> str:
-    """Return a value as a message may quote it: on one line, printable, shortened.
-
-    Control characters, bidirectional marks and lone surrogates come out escaped, so that a spec
-    cannot repaint the terminal that shows its faults.
-    """
-    text = value if isinstance(value, str) else repr(value)
-    if len(text) > _SHOWN_LENGTH:
-        text = text[: _SHOWN_LENGTH - 1] + "…"
-    return f'"{printable(text)}"' if isinstance(value, str) else printable(text)
-
-
-def printable(text: str) -> str:
-    """Return a text with everything escaped that does not print as itself on one line."""
-    return _UNPRINTABLE.sub(lambda m: m[0] if m[0].isprintable() else repr(m[0])[1:-1], text)
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is nearest to a wrong one, or None when nothing is near."""
-    choices = {candidate.casefold(): candidate for candidate in known}
-    near = get_close_matches(name[:200].casefold(), choices, n=1)
-    return choices[near[0]] if near else None
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return a hint that names the nearest known name, or None when nothing is near."""
-    near = nearest(name, known)
-    return None if near is None else f"did you mean {show(near)}?"
 
 
 def as_text(diagnostics: Sequence[Diagnostic]) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from .diagnostics import Diagnostic, Severity, did_you_mean, show
+from .diagnostics import Diagnostic, Severity
+from .graph.words import did_you_mean, show
 from .load import Node
 
 NOT_INHERITED: Final = ("route", "handler", "summary", "description", "enabled")
@@ -99,9 +100,16 @@ def _chain(name: str, roots: Mapping[str, Node]) -> list[str]:
 
 def _nulls(node: Node) -> list[Diagnostic]:
     if node.value is None:
-        message = "null has no meaning here: it deletes, in a file that extends another"
+        message = "nothing stands here (null deletes, in a file that extends another)"
         return [node.error("null-value", message, hint="leave the key out, or give a value")]
-    return [fault for child in (*node.mapping.values(), *node.items) for fault in _nulls(child)]
+    faults: list[Diagnostic] = []
+    for key, value in node.mapping.items():
+        if value.value is None and ":" in key:
+            message = f"{show(key)} is a key of its own: a space is missing after the colon"
+            faults.append(value.error("null-value", message, at_key=True))
+        else:
+            faults += _nulls(value)
+    return faults + [fault for item in node.items for fault in _nulls(item)]
 
 
 def _deletes_nothing(base: Node, patch: Node) -> list[Diagnostic]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from .check import CheckedWorkflow
-from .check.params import MAX_SEED
+from .check.bounds import MAX_SEED
 from .check.reach import sent_nodes
 from .names import attribute_names, class_name, function_name, local_names
 from .pycode import Source, docstring, expression, identifier, literal, prose

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import yaml
 
-from .diagnostics import Diagnostic, Severity, show
+from .diagnostics import Diagnostic, Severity
+from .graph.words import show
 from .scalars import Scalar, resolve
 
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -25,12 +26,22 @@ _HINTS: Final = {
     "found character that cannot start any token": (
         "indent with spaces, and quote a value that starts with a tab, @, ` or %"
     ),
-    "mapping values are not allowed in this context": 'quote a value that holds ": "',
+    "mapping values are not allowed in this context": (
+        'is a ":" missing in the line before, or a space after it? quote a value that holds ": "'
+    ),
+    "could not find expected ':'": (
+        'is a ":" missing, here or in the line before? JSON starts on the line of its key (key: {)'
+    ),
+    "did not find expected key": "is this line indented as the keys before it?",
     "found invalid Unicode character escape code": (
         "a surrogate must be one half of a pair, as in JSON"
     ),
-    "did not find expected ',' or '}'": "quote a value that holds a brace or a comma",
-    "did not find expected ',' or ']'": "quote a value that holds a bracket or a comma",
+    "did not find expected ',' or '}'": (
+        "is a comma or a closing brace missing? quote a value that holds one"
+    ),
+    "did not find expected ',' or ']'": (
+        "is a comma or a closing bracket missing? quote a value that holds one"
+    ),
 }
 
 
@@ -194,9 +205,12 @@ class _Composer:
             value = self._mapping(depth)
         return Node(value, self._name, *_place(event), key=key, text=text)
 
-    def _scalar(self, event: yaml.ScalarEvent, text: str) -> Scalar:
+    def _scalar(self, event: Any, text: str) -> Scalar:
         if event.style:
             return text
+        if '"' in text and event.start_mark.line != event.end_mark.line:
+            message = "a text without quotes goes on over a line with a quotation mark"
+            self._report(event, "syntax", message, "is a comma missing at the end of its line?")
         try:
             return resolve(text)
         except ValueError as error:
@@ -215,7 +229,8 @@ class _Composer:
             key = self._key(event, depth + 1)
             value = self._value(self._next(), depth + 1, key=_place(event))
             if key is None:
-                self._report(event, "bad-key", "a key is text")
+                hint = "quote a value that starts with a brace; a slot is ${param}"
+                self._report(event, "bad-key", "a key is text", hint)
             elif key == "<<" and not event.style:
                 self._report(event, "merge-key", "merge keys are not supported", "use extends")
             elif key in entries:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from . import extends, schema
-from .diagnostics import Diagnostic, Severity, has_errors, show
+from .diagnostics import Diagnostic, Severity, has_errors
+from .graph.words import show
 from .load import Node, load_file
 from .names import WORKFLOW_NAME
 from .spec import Models, Settings, Workflow, read_models, read_settings, read_workflow
@@ -63,25 +64,56 @@ def _load_workflows(root: Path) -> tuple[dict[str, Workflow], list[Diagnostic]]:
     faults: list[Diagnostic] = []
     roots: dict[str, Node] = {}
     names: set[str] = set()
-    for path in sorted((root / "workflows").glob("*")):
+    for path in sorted((root / "workflows").rglob("*")):
         if path.suffix.lower() not in (".yaml", ".yml", ".json"):
             continue
-        file = f"workflows/{path.name}"
-        if path.suffix != ".yaml" or not WORKFLOW_NAME.fullmatch(path.stem):
-            message = f"{show(path.name)} is no name of a workflow"
-            hint = "lower-case letters, digits and single dashes, then .yaml"
+        name = path.relative_to(root / "workflows").as_posix()
+        file = f"workflows/{name}"
+        if name != f"{path.stem}.yaml" or not WORKFLOW_NAME.fullmatch(path.stem):
+            message = f"{show(name)} is no name of a workflow"
+            hint = "a lower-case letter, then letters, digits and single dashes, and .yaml"
+            if WORKFLOW_NAME.fullmatch(path.stem.lower()):
+                hint = f"rename it to workflows/{path.stem.lower()}.yaml"
             faults.append(Diagnostic(file, 1, 1, Severity.ERROR, "bad-name", message, hint=hint))
             continue
         names.add(path.stem)
         node, found = load_file(path, file)
-        faults += found
         if node is not None and not has_errors(found):
-            roots[path.stem] = node
+            if foreign := _foreign_format(node):
+                found.append(foreign)
+            else:
+                roots[path.stem] = node
+        faults += found
     if not names and not faults:
         message = "no workflow: add a file such as workflows/flux.yaml"
         faults.append(Diagnostic("workflows", 1, 1, Severity.ERROR, "missing-file", message))
     workflows, found = _read_workflows(roots)
     return workflows, [*faults, *extends.check_bases(roots, names), *found]
+
+
+def _foreign_format(root: Node) -> Diagnostic | None:
+    """Recognise what people paste: other formats than the one that goes under `graph:`."""
+    graph = root.mapping.get("graph")
+    for node in (root, graph):
+        if node and {"nodes", "links"} <= set(node.mapping):
+            message = "this is ComfyUI's UI format, which no engine takes"
+            hint = "in ComfyUI, choose Workflow > Export (API), and paste that under graph:"
+            return node.error("other-format", message, hint=hint, at_key=True)
+    if _is_graph(root):
+        message = "this is a graph alone"
+        return root.error("other-format", message, hint="put it under graph:, indented")
+    if graph and _is_graph(graph.mapping.get("prompt")):
+        message = "this is what clients send to ComfyUI: the graph is below prompt"
+        return graph.error("other-format", message, hint="remove the outer prompt", at_key=True)
+    if graph and graph.text.lstrip().startswith("{"):
+        message = "this graph is a text"
+        return graph.error("other-format", message, hint="remove the | or the quotes around it")
+    return None
+
+
+def _is_graph(node: Node | None) -> bool:
+    entries = node.mapping.values() if node else ()
+    return bool(entries) and all("class_type" in entry.mapping for entry in entries)
 
 
 def _read_workflows(roots: dict[str, Node]) -> tuple[dict[str, Workflow], list[Diagnostic]]:

@@ -11,7 +11,8 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from .diagnostics import Diagnostic, did_you_mean, show
+from .diagnostics import Diagnostic
+from .graph.words import did_you_mean, nearest, show
 from .load import Node
 
 Kind = Literal["workflow", "models", "gpu"]
@@ -31,8 +32,16 @@ _TYPES: Final = {
 
 def validate(root: Node, kind: Kind) -> list[Diagnostic]:
     """Return every place where a file breaks its schema."""
-    errors = _validator(kind).iter_errors(root.plain)
-    return [fault for error in errors for fault in _faults(error, root)]
+    errors = list(_validator(kind).iter_errors(root.plain))
+    extras = {
+        tuple(error.absolute_path): _extras(error)
+        for error in errors
+        if error.validator == "additionalProperties"
+    }
+    faults: list[Diagnostic] = []
+    for error in errors:
+        faults += _faults(error, root, extras.get(tuple(error.absolute_path), []))
+    return faults
 
 
 def schema(kind: Kind) -> dict[str, Any]:
@@ -59,24 +68,52 @@ def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationEr
         yield ValidationError("pattern")
 
 
-def _faults(error: ValidationError, root: Node) -> list[Diagnostic]:
+def _faults(error: ValidationError, root: Node, extras: list[str]) -> list[Diagnostic]:
+    """Return what to say of an error; `extras` are the unknown keys of the same mapping."""
     node, at_name = _find(root, list(error.absolute_path))
-    message, hint = _message(error)
+    if error.validator == "required":
+        missing = [key for key in _missing(error) if key not in _misspelt(error, extras)]
+        if not missing:
+            return []
+        message = f"missing {', '.join(show(key) for key in missing)}"
+        hint = _description(error, missing[0]) or _schema_at(error).get("description")
+        return [node.error("missing-key", message, hint=hint, at_key=at_name)]
     if error.validator == "additionalProperties":
         known = _schema_at(error).get("properties", {})
+        required = _schema_at(error).get("required", [])
         return [
-            extra.error(
-                "unknown-key", f"unknown key {show(key)}", hint=_known(key, known), at_key=True
+            node.mapping[key].error(
+                "unknown-key",
+                f"unknown key {show(key)}",
+                hint=did_you_mean(key, required) or _known(key, known),
+                at_key=True,
             )
-            for key, extra in node.mapping.items()
-            if key not in known
+            for key in extras
         ]
+    message, hint = _message(error)
     if "propertyNames" in error.absolute_schema_path:
         names = [entry for key, entry in node.mapping.items() if key == error.instance]
         return [entry.error("bad-name", message, hint=hint, at_key=True) for entry in names]
-    at_key = at_name and error.validator == "required"
-    code = "missing-key" if error.validator == "required" else "schema"
-    return [node.error(code, message, hint=hint, at_key=at_key)]
+    return [node.error("schema", message, hint=hint)]
+
+
+def _missing(error: ValidationError) -> list[str]:
+    """Return the keys that a mapping must have and has not."""
+    required: Any = error.validator_value
+    present: Any = error.instance
+    return [key for key in required if key not in present]
+
+
+def _misspelt(error: ValidationError, extras: list[str]) -> set[str | None]:
+    """Return the missing keys that an unknown key comes near to: that one is reported."""
+    return {nearest(key, _missing(error)) for key in extras}
+
+
+def _extras(error: ValidationError) -> list[str]:
+    """Return the keys of a mapping that its schema does not know."""
+    known = _schema_at(error).get("properties", {})
+    present: Any = error.instance
+    return [key for key in present if key not in known]
 
 
 def _find(root: Node, path: list[str | int]) -> tuple[Node, bool]:
@@ -101,10 +138,6 @@ def _message(error: ValidationError) -> tuple[str, str | None]:
             expected = " or ".join(_TYPES[t] for t in types)
             found = "nothing" if value is None else _kind_of(value)
             return f"expected {expected}, found {found}", hint
-        case "required":
-            missing = [key for key in limit if key not in value]
-            names = ", ".join(show(key) for key in missing)
-            return f"missing {names}", _description(error, missing[0]) or hint
         case "enum":
             options = ", ".join(map(str, limit))
             near = did_you_mean(value, map(str, limit)) if isinstance(value, str) else None

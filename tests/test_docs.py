@@ -56,8 +56,8 @@ def test_readme_links_lead_somewhere() -> None:
 
 
 def test_readme_lists_the_make_targets() -> None:
-    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = set(re.findall(r"^make ([a-z]+)$", "\n".join(blocks(README, "sh")), re.MULTILINE))
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = set(re.findall(r"^make ([a-z-]+)$", "\n".join(blocks(README, "sh")), re.MULTILINE))
     assert named
     assert named <= set(targets)
     help_text = subprocess.run(
@@ -73,8 +73,24 @@ def test_the_language_references_examples_validate(make_project: MakeProject) ->
         for block in blocks(LANGUAGE, "yaml")
         for name in re.findall(r"^# workflows/(.+)\.yaml$", block, re.MULTILINE)
     }
-    assert sorted(named) == ["tint", "tint-blue"]
+    assert sorted(named) == ["beside", "tint", "tint-blue"]
     _, diagnostics = load_and_check(make_project(named))
+    assert diagnostics == []
+
+
+def test_readmes_workflow_validates(make_project: MakeProject) -> None:
+    """The export pasted behind `graph:`, as it stands in the list of steps."""
+    text = README.partition("   ```yaml\n")[2].partition("   ```")[0]
+    workflow = "".join(line.removeprefix("   ") for line in text.splitlines(keepends=True))
+    assert workflow.startswith("# workflows/blank.yaml")
+    _, diagnostics = load_and_check(make_project({"blank": workflow}))
+    assert diagnostics == []
+
+
+def test_the_language_references_settings_validate(make_project: MakeProject) -> None:
+    settings = next(block for block in blocks(LANGUAGE, "yaml") if block.startswith("app:"))
+    workflow = next(block for block in blocks(LANGUAGE, "yaml") if "EmptyImage" in block)
+    _, diagnostics = load_and_check(make_project({"tint": workflow}, gpu=settings))
     assert diagnostics == []
 
 
@@ -90,7 +106,7 @@ def test_every_code_is_documented() -> None:
     """docs/diagnostics.md has a row for each code in the source, and for no other."""
     source = "\n".join(
         path.read_text(encoding="utf-8")
-        for folder in ("generator", "generator/check")
+        for folder in ("generator", "generator/check", "generator/graph")
         for path in sorted((ROOT / folder).glob("*.py"))
     )
     documented = set(
@@ -99,7 +115,10 @@ def test_every_code_is_documented() -> None:
     in_source = {code for code in documented if re.search(rf'"{code}"', source)}
     assert documented == in_source
     used = set(
-        re.findall(r'(?:error|report|_report|_fault)\(\s*[^()"]*?"([a-z][a-z0-9-]+)"', source)
+        re.findall(
+            r'(?:error|report|_report|_fault|Finding|Misfit)\(\s*[^()"]*?"([a-z][a-z0-9-]+)"',
+            source,
+        )
     )
     used |= set(re.findall(r'Severity\.[A-Z]+,\s*"([a-z0-9-]+)"', source))
     assert used - documented == set()

@@ -665,7 +665,7 @@ params: {n: {type: integer}}
 graph:
   1: {class_type: PreviewAny, inputs: {source: "$${n} {n} {{n}} $n $ {n} %s"}}
   2: {class_type: PreviewAny, inputs: {source: "$${n}${n}$5 {${n}} \\\\ \\" ' \\n"}}
-  3: {class_type: PreviewAny, inputs: {source: ["$${", "${n}", "$$", "$${${n}}"]}}
+  3: {class_type: PreviewAny, inputs: {source: {__value__: ["$${", "${n}", "$$", "$${${n}}"]}}}
 """
 NODE_IDS = """\
 graph:
@@ -692,7 +692,7 @@ params:
   below: {type: integer, minimum: -10, step: 4, default: -10}
   both: {type: integer, minimum: 0, step: 4, multipleOf: 6, default: 12}
 graph:
-  1: {class_type: PreviewAny, inputs: {source: ["${frames}", "${below}", "${both}"]}}
+  1: {class_type: PreviewAny, inputs: {source: {__value__: ["${frames}", "${below}", "${both}"]}}}
 """
 STRIPPED = """\
 params:
@@ -855,7 +855,7 @@ CASES: dict[str, tuple[str, list[tuple[Body, Inputs]], list[Body]]] = {
                 {
                     "1": {"source": "${n} {n} {{n}} $n $ {n} %s"},
                     "2": {"source": "${n}3$5 {3} \\ \" ' \n"},
-                    "3": {"source": ["${", 3, "$$", "${3}"]},
+                    "3": {"source": {"__value__": ["${", 3, "$$", "${3}"]}},
                 },
             )
         ],
@@ -899,8 +899,8 @@ CASES: dict[str, tuple[str, list[tuple[Body, Inputs]], list[Body]]] = {
     "steps": (
         STEPS,
         [
-            ({}, {"1": {"source": [5, -10, 12]}}),
-            ({"frames": 1, "below": -2, "both": 0}, {"1": {"source": [1, -2, 0]}}),
+            ({}, {"1": {"source": {"__value__": [5, -10, 12]}}}),
+            ({"frames": 1, "below": -2, "both": 0}, {"1": {"source": {"__value__": [1, -2, 0]}}}),
         ],
         [{"frames": 4}, {"frames": -3}, {"below": -8}, {"both": 4}, {"both": 6}, {"both": -12}],
     ),

@@ -82,7 +82,6 @@ def workflow_of(texts: list[str], node: str, key: str) -> dict[str, Any]:
             "b": {"type": "string", "default": "b", "prefix": prefix, "suffix": suffix},
         },
         "graph": {
-            "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "color": 0}},
             node: {
                 "class_type": "PreviewAny",
                 "_meta": {"title": title},

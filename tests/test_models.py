@@ -68,9 +68,10 @@ def test_a_loaders_file_is_declared(
     ("param", "column", "used"),
     [
         ("{type: model, default: a.safetensors}", None, ("m0",)),
-        ("{type: model, default: b.safetensors}", 36, ()),
+        ("{type: model, default: b.safetensors}", 36, ("m0",)),
         ("{type: string, enum: [a.safetensors, b.safetensors]}", 50, ("m0",)),
-        ("{type: model}", None, ()),
+        ("{type: model}", None, ("m0",)),
+        ("{type: string, prefix: x, suffix: .ckpt}", None, ()),
     ],
 )
 def test_files_that_params_are_known_to_give(
@@ -80,7 +81,7 @@ def test_files_that_params_are_known_to_give(
     column: int | None,
     used: tuple[str, ...],
 ) -> None:
-    """A default and every option is such a name; what else a caller sends comes later."""
+    """A default and every option is such a name, and so is what lies in the param's folder."""
     text = loader("'${m}'", f"params: {{m: {param}}}")
     root = make_project({"it": text}, models=models(("checkpoints", "a.safetensors")), gpu=GPU)
     checked, found = check_project(root)
@@ -96,7 +97,7 @@ def test_options_that_are_no_files_need_no_model(
         "  5: {class_type: VAELoader, inputs: {vae_name: pixel_space}}\n"
     )
     root = make_project({"it": text}, models=models(("checkpoints", "a.safetensors")), gpu=GPU)
-    assert check_project(root)[1] == []
+    assert {d.code for d in check_project(root)[1]} == {"unreachable"}
 
 
 def test_the_folder_that_is_suggested_is_the_one_in_use(
@@ -109,7 +110,8 @@ def test_the_folder_that_is_suggested_is_the_one_in_use(
         "  2: {class_type: PreviewAny, inputs: {source: [1, 0]}}\n"
     )
     [found] = check_project(make_project({"it": text}))[1]
-    assert found.hint == "declare it in models.yaml, with folder: text_encoders"
+    assert found.hint is not None
+    assert found.hint.endswith("file: a.safetensors}, folder: text_encoders}")
 
 
 @pytest.mark.parametrize(

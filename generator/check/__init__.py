@@ -8,6 +8,7 @@ from ..graph.catalog import Catalog, ClassType, open_catalog, versions
 from ..project import CATALOGS, Project
 from ..spec import Models, Settings, Workflow
 from .classes import check_links, resolve_classes
+from .graphs import check_graphs
 from .models import Uses, check_declarations, check_unused, check_uses
 from .names import check_names, check_references
 from .params import check_params
@@ -82,6 +83,7 @@ def _check_workflow(
     workflow = replace(workflow, params=params)
     left_out, wrong = check_variants(workflow, classes)
     faults += wrong
+    faults += check_graphs(workflow, classes, left_out, catalog)
     uses = Uses((), ())
     if models:
         uses, wrong = check_uses(workflow, classes, models)

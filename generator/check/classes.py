@@ -1,8 +1,9 @@
 """Which class each node of a workflow is, and which packs bring them."""
 
-from ..diagnostics import Diagnostic, Severity, nearest, show
+from ..diagnostics import Diagnostic, Severity
 from ..graph.catalog import Catalog, ClassType
 from ..graph.records import Link
+from ..graph.words import nearest, show
 from ..slots import has_slot
 from ..spec import GraphNode, Models, Workflow
 

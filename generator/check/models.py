@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..diagnostics import Diagnostic, Severity, did_you_mean, show
+from ..diagnostics import Diagnostic, Severity
 from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, is_model_file
+from ..graph.words import did_you_mean, printable, show
 from ..load import Node
 from ..spec import GraphNode, InputValue, Model, Models, Workflow
 from .reach import sent_nodes
@@ -29,6 +30,8 @@ def check_uses(
         schemas = classes[node.id].inputs if node.id in classes else {}
         for name, value in node.inputs.items():
             schema = schemas.get(name)
+            if schema and schema.media and isinstance(value.value, str):
+                faults.append(_uploaded(node, name, value))
             if schema is None or not schema.folders:
                 continue
             for file, at in _files(workflow, value):
@@ -37,6 +40,8 @@ def check_uses(
                     used.add(found.name)
                 elif file not in schema.options or is_model_file(file):
                     faults.append(_undeclared(node, name, file, at, schema, models))
+    folders = {param.folder for param in workflow.params.values() if param.type == "model"}
+    used |= {name for name, model in models.models.items() if model.folder in folders}
     packs = {classes[node].pack or "" for node in sent if node in classes} | set(workflow.packs)
     packs &= set(models.packs)
     used |= {model for pack in packs for model in models.packs[pack].models}
@@ -66,12 +71,13 @@ def check_unused(models: Models, uses: Iterable[Uses]) -> list[Diagnostic]:
 
 def check_declarations(models: Models, catalog: Catalog) -> list[Diagnostic]:
     """Return faults of models.yaml itself."""
-    faults = [
-        model.at.mapping["source"].report(
-            Severity.INFO, "unlocked", f"no revision of {show(model.source['hf'])} is pinned yet"
+    faults = _unlocked(models)
+    faults += [
+        model.at.mapping["folder"].error(
+            "wrong-folder", "folders are below models/ already", hint="leave out models/"
         )
         for model in models.models.values()
-        if "hf" in model.source and "revision" not in model.source
+        if model.folder.startswith("models/")
     ]
     faults += [
         model.at.error(
@@ -85,6 +91,19 @@ def check_declarations(models: Models, catalog: Catalog) -> list[Diagnostic]:
     ]
     faults += _collisions(models)
     return faults + _check_packs(models, catalog)
+
+
+def _unlocked(models: Models) -> list[Diagnostic]:
+    """Say once which models are pinned to no revision."""
+    loose = [m for m in models.models.values() if "hf" in m.source and "revision" not in m.source]
+    if not loose:
+        return []
+    names = ", ".join(model.name for model in loose[:3]) + (", …" if len(loose) > 3 else "")
+    count = "1 model has" if len(loose) == 1 else f"{len(loose)} models have"
+    message = f"{count} no revision ({names}): what is downloaded may change"
+    hint = "pin source.revision to a commit of the repository"
+    at = loose[0].at.mapping["source"]
+    return [at.report(Severity.INFO, "unlocked", message, hint=hint)]
 
 
 def _check_packs(models: Models, catalog: Catalog) -> list[Diagnostic]:
@@ -121,6 +140,12 @@ def _collisions(models: Models) -> list[Diagnostic]:
 def _model_for(file: str, schema: Input, models: Models) -> Model | None:
     destinations = {f"{folder}/{file}" for folder in schema.folders}
     return next((m for m in models.models.values() if m.destination in destinations), None)
+
+
+def _uploaded(node: GraphNode, name: str, value: InputValue) -> Diagnostic:
+    message = f"nobody uploads {show(value.value)}: files come from callers"
+    hint = "use a param of type image, video or audio"
+    return value.at.error("input-file", message, node=node.id, input=name, hint=hint)
 
 
 def _files(workflow: Workflow, value: InputValue) -> list[tuple[str, Node]]:
@@ -166,8 +191,9 @@ def _undeclared(
         hint = f"set folder: {schema.folders[0]} for model {show(elsewhere.name)} in models.yaml"
         return at.error("wrong-folder", message, node=node.id, input=name, hint=hint)
     here = [model.filename for model in models.models.values() if model.folder in schema.folders]
-    hint = (
-        did_you_mean(file, here) or f"declare it in models.yaml, with folder: {schema.folders[0]}"
+    hint = did_you_mean(file, here) or (
+        f"add to models: in models.yaml: NAME: {{source: {{hf: OWNER/REPO, file: {printable(file)}}}, "
+        f"folder: {schema.folders[0]}}}"
     )
     message = f"no model {show(file)} is declared in folder {folders}"
     return at.error("undeclared-model", message, node=node.id, input=name, hint=hint)

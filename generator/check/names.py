@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from keyword import iskeyword
 from typing import Final
 
-from ..diagnostics import Diagnostic, did_you_mean, show
+from ..diagnostics import Diagnostic
+from ..graph.words import did_you_mean, show
 from ..load import Node
 from ..names import class_name, function_name
 from ..spec import Models, Settings, Workflow

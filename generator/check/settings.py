@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from ..diagnostics import Diagnostic, did_you_mean, show
+from ..diagnostics import Diagnostic
+from ..graph.words import did_you_mean, show
 from ..load import Node
 from ..spec import Gpu, Models, Settings
 

@@ -6,9 +6,10 @@ from itertools import combinations, islice, product
 from math import prod
 from typing import Final
 
-from ..diagnostics import Diagnostic, did_you_mean, show
+from ..diagnostics import Diagnostic
 from ..graph.catalog import ClassType
 from ..graph.records import Link
+from ..graph.words import did_you_mean, show
 from ..spec import Workflow
 
 # Up to here every combination is looked at; beyond it none, each, each pair, and all that can go.

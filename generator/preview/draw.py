@@ -21,6 +21,7 @@ _MAX_PROMPT_LINES: Final = 6
 # Below this side there is no room for words.
 _MIN_TEXT_SIDE: Final = 96
 _CELLS: Final = 4
+_MAX_PIXELS: Final = 2**27
 
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -42,9 +43,17 @@ def pictures(stream: Stream, label: Label) -> Iterator[Image.Image]:
     What no sampler made is shown as it is: an uploaded file at the stream's size, or one colour.
 
     Raises:
-        NodeError: when an uploaded file does not read as a picture.
+        NodeError: when an uploaded file does not read as a picture, or when one picture is larger
+            than a preview is worth.
     """
-    if stream.file is not None and stream.fps is None:
+    if stream.width * stream.height > _MAX_PIXELS:
+        raise NodeError(
+            f"the preview engine draws no {stream.width} x {stream.height} pixels", "MemoryError"
+        )
+    if stream.parts:
+        for part in stream.parts:
+            yield from pictures(part, label)
+    elif stream.file is not None and stream.fps is None:
         yield from _shown(stream)
     elif stream.color is not None:
         color = (stream.color >> 16 & 255, stream.color >> 8 & 255, stream.color & 255)
@@ -77,9 +86,7 @@ def _shown(stream: Stream) -> Iterator[Image.Image]:
                 source.seek(index % count)
                 image = ImageOps.exif_transpose(source).convert("RGB")
                 if image.size != (stream.width, stream.height):
-                    image = image.resize(
-                        (stream.width, stream.height), Image.Resampling.LANCZOS
-                    )
+                    image = image.resize((stream.width, stream.height), Image.Resampling.LANCZOS)
                 yield _finished(image, stream)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise NodeError(

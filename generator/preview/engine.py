@@ -1,13 +1,13 @@
 """The queue: one prompt at a time, with ComfyUI's events, history and cache."""
 
 import asyncio
+import contextlib
 import copy
 import hashlib
 import heapq
 import io
 import json
 import struct
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ..graph.records import Graph, is_link
 from .draw import preview
-from .errors import InterruptedRunError, NodeError
+from .errors import GraphError, InterruptedRunError, NodeError
 from .folders import Folders
 from .label import label
 from .measure import Measure
@@ -31,7 +31,8 @@ _DEFAULT_STEPS: Final = 20
 _PREVIEW: Final = struct.pack(">II", 1, 1)
 _PREVIEW_WITH_METADATA: Final = 4
 
-# Sends an event, or bytes, to the client of that id; to all when it is None.
+# Sends an event, or bytes, to the client of that id; to all when it is None. What is sent is read
+# before the call returns.
 Send = Callable[[str, Any, str | None], None]
 SendBytes = Callable[[bytes, bytes, str], None]
 
@@ -67,7 +68,7 @@ class _Run:
     executed: list[str] = field(default_factory=list)
     outputs: dict[str, UI] = field(default_factory=dict)
     current: str | None = None
-    interrupted: threading.Event = field(default_factory=threading.Event)
+    interrupted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def check(self) -> None:
         if self.interrupted.is_set():
@@ -197,32 +198,44 @@ class Engine:
     async def _run_nodes(self, run: _Run) -> bool:
         """Run a prompt's nodes, and return whether that failed."""
         graph = copy.deepcopy(run.prompt.graph)
+        for content in graph.values():
+            # ComfyUI's queue dies of a node without inputs, for good; this one takes it as empty.
+            if not isinstance(content.get("inputs"), dict):
+                content["inputs"] = {}
         self._say(run, "execution_start", {})
-        names = await asyncio.to_thread(signatures, graph, lambda node: self._digest(graph, node))
-        self._cache = {name: self._cache[name] for name in names.values() if name in self._cache}
-        cached = [node for node in graph if names.get(node) in self._cache]
-        self._say(run, "execution_cached", {"nodes": cached})
         measure = Measure(graph, self._schemas, self._folders)
-        for node in execution_order(graph, run.prompt.outputs, cached):
-            name = names[node]
-            if name in self._cache:
-                self._show_cached(run, node, self._cache[name])
-                continue
-            run.current = node
-            try:
+        try:
+            names = await asyncio.to_thread(
+                signatures, graph, lambda node: self._digest(graph, node)
+            )
+            self._cache = {n: self._cache[n] for n in names.values() if n in self._cache}
+            cached = [node for node in graph if names.get(node) in self._cache]
+            self._say(run, "execution_cached", {"nodes": cached})
+            for node in execution_order(graph, run.prompt.outputs, cached):
+                name = names.get(node)
+                run.current = node
+                if name in self._cache:
+                    self._show_cached(run, node, self._cache[name])
+                    continue
                 ui = await self._run_node(run, graph, node, measure)
-            except InterruptedRunError:
-                self._say(run, "execution_interrupted", self._where(run, graph), to_all=True)
-                return True
-            except Exception as error:
-                self._say(run, "execution_error", self._error(run, graph, error))
-                return True
-            self._cache[name] = ui
-            if ui is not None:
-                run.outputs[node] = ui
-                self._tell(run, "executed", _shown(run, node, ui))
-            self._progress(run, node, state="finished")
-            run.executed.append(node)
+                if name is not None:
+                    self._cache[name] = ui
+                if ui is not None:
+                    run.outputs[node] = ui
+                    self._tell(run, "executed", _shown(run, node, ui))
+                self._progress(run, node, state="finished")
+                run.executed.append(node)
+        except InterruptedRunError:
+            self._say(run, "execution_interrupted", self._where(run, graph), to_all=True)
+            return True
+        except GraphError as error:
+            run.current = error.node
+            self._say(run, "execution_error", self._error(run, graph, error))
+            # ComfyUI's history calls such a run a success, for no node has failed.
+            return False
+        except Exception as error:
+            self._say(run, "execution_error", self._error(run, graph, error))
+            return True
         self._say(run, "execution_success", {})
         return False
 
@@ -232,9 +245,7 @@ class Engine:
             self._tell(run, "executed", _shown(run, node, ui))
         self._progress(run, node, value=1, maximum=1, state="finished")
 
-    async def _run_node(
-        self, run: _Run, graph: Graph, node: str, measure: Measure
-    ) -> UI | None:
+    async def _run_node(self, run: _Run, graph: Graph, node: str, measure: Measure) -> UI | None:
         run.check()
         self._progress(run, node, value=0.0, maximum=1.0, state="running")
         running = {"node": node, "display_node": node, "prompt_id": run.prompt.id}
@@ -250,7 +261,8 @@ class Engine:
         """Tell of a sampler's steps, at the engine's pace."""
         steps = _steps(job)
         for step in range(1, steps + 1):
-            await asyncio.sleep(self._pace)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(run.interrupted.wait(), self._pace)
             run.check()
             self._progress(run, job.node, value=step, maximum=steps)
             self._tell(
@@ -310,19 +322,19 @@ class Engine:
             entry["max"] = maximum
         entry["value"] = entry["max"] if state == "finished" else value
         entry["state"] = state
-        data = {"prompt_id": run.prompt.id, "nodes": copy.deepcopy(run.nodes)}
+        data = {"prompt_id": run.prompt.id, "nodes": run.nodes}
         self._send("progress_state", data, run.prompt.client)
 
     def _where(self, run: _Run, graph: Graph) -> dict[str, Any]:
         return {
             "node_id": run.current,
-            "node_type": graph[str(run.current)]["class_type"],
+            "node_type": graph[run.current]["class_type"] if run.current else None,
             "executed": list(run.executed),
         }
 
     def _error(self, run: _Run, graph: Graph, error: Exception) -> dict[str, Any]:
         kind = error.type if isinstance(error, NodeError) else type(error).__name__
-        inputs = graph[str(run.current)]["inputs"]
+        inputs = graph[run.current]["inputs"] if run.current else {}
         return {
             **self._where(run, graph),
             "exception_message": f"{error}\n",
@@ -334,9 +346,7 @@ class Engine:
             "current_outputs": [*run.executed, run.current],
         }
 
-    def _say(
-        self, run: _Run, event: str, data: dict[str, Any], *, to_all: bool = False
-    ) -> None:
+    def _say(self, run: _Run, event: str, data: dict[str, Any], *, to_all: bool = False) -> None:
         """Tell of the run, and keep it for the history."""
         data = {"prompt_id": run.prompt.id, **data, "timestamp": int(time.time() * 1000)}
         run.messages.append((event, data))

@@ -11,3 +11,11 @@ class NodeError(Exception):
 
 class InterruptedRunError(Exception):
     """The run was interrupted."""
+
+
+class GraphError(NodeError):
+    """A graph that cannot be run to the end; `node` is where it shows."""
+
+    def __init__(self, node: str, message: str, type: str) -> None:
+        super().__init__(message, type)
+        self.node = node

@@ -11,34 +11,37 @@ from .measure import Measure, Stream
 _TEXTS: Final = ("text", "text_g", "text_l", "t5xxl", "clip_l", "prompt")
 _SEEDS: Final = ("seed", "noise_seed")
 _PARAMS: Final = ("steps", "cfg", "guidance", "sampler_name", "scheduler", "denoise")
+_STILLS: Final = frozenset(("MaskPreview", "PreviewImage", "SaveImage"))
 
 
 def label(graph: Graph, node: str, stream: Stream, measure: Measure) -> Label:
     """Return the label of what an output node writes: its prompt, classes, params and size."""
     part = needed(graph, node)
     inputs = [content["inputs"] for content in part.values()]
-    seeds = [value for one in inputs for value in _values(one, _SEEDS, measure)]
+    seeds = list(dict.fromkeys(str(v) for one in inputs for v in _values(one, _SEEDS, measure)))
     prompt = _prompt(part, measure)
-    size = f"{stream.width} × {stream.height}"
+    # The font that comes with Pillow has no other cross or arrow.
+    size = f"{stream.width} x {stream.height}"
     if stream.count > 1:
-        size += f", {stream.count} frames" if stream.fps else f", {stream.count} pictures"
-    details = [f"{size}" + f" · seed {', '.join(map(str, seeds))}" * bool(seeds)]
+        size += f", {stream.count} {'pictures' if _is_still(graph, node) else 'frames'}"
+    details = [" · ".join([size, *(f"seed {seed}" for seed in seeds)])]
     for name, content in part.items():
         if measure.is_sampler(name):
             given = [
-                f"{param} {measure.value(content['inputs'][param])}"
+                f"{param.removesuffix('_name')} {measure.value(content['inputs'][param])}"
                 for param in _PARAMS
                 if param in content["inputs"]
             ]
             details.append(" · ".join([content["class_type"], *given]))
     details += sorted({model for one in inputs for model in _models(one)})
-    classes = " → ".join(
-        content["class_type"]
-        for content in part.values()
-        if "Loader" in content["class_type"] or content["class_type"].startswith("Load")
-    )
-    key = json.dumps([seeds, prompt, [content["class_type"] for content in part.values()]])
-    return Label(classes or part[node]["class_type"], prompt, tuple(details), key)
+    classes = [content["class_type"] for content in part.values()]
+    loaders = dict.fromkeys(name for name in classes if "Load" in name)
+    title = " + ".join(loaders) or part[node]["class_type"]
+    return Label(title, prompt, tuple(details), json.dumps([seeds, prompt, classes]))
+
+
+def _is_still(graph: Graph, node: str) -> bool:
+    return graph[node]["class_type"] in _STILLS
 
 
 def _prompt(part: Graph, measure: Measure) -> str:

@@ -46,7 +46,7 @@ class Stream:
 
     `fps` is set for videos. `file` and `color` say what the pictures show when no sampler made
     them: an uploaded file, or one colour as 0xRRGGBB; `inverted` turns either around. `seconds`
-    is the length of sound.
+    is the length of sound. `parts` are the streams that this one was joined from.
     """
 
     width: int = DEFAULT_SIZE[0]
@@ -57,10 +57,13 @@ class Stream:
     color: int | None = None
     inverted: bool = False
     seconds: float | None = None
+    parts: tuple["Stream", ...] = ()
 
     def scaled(self, width: float, height: float) -> "Stream":
         """Return the stream at another size, of at least a pixel."""
-        return replace(self, width=max(1, round(width)), height=max(1, round(height)))
+        size = (max(1, round(width)), max(1, round(height)))
+        parts = tuple(part.scaled(*size) for part in self.parts)
+        return replace(self, width=size[0], height=size[1], parts=parts)
 
 
 class Measure:
@@ -124,7 +127,7 @@ class Measure:
             return self._latent(content["class_type"], inputs)
         carried = self._carried(inputs)
         if self.is_sampler(node):
-            return replace(carried, file=None, color=None, inverted=False)
+            return replace(carried, file=None, color=None, inverted=False, parts=())
         return carried
 
     def is_sampler(self, node: str) -> bool:
@@ -166,6 +169,12 @@ class Measure:
             color=int(self.number(inputs, "color", 0)),
         )
 
+    def _solid_mask(self, inputs: dict[str, Any]) -> Stream:
+        width = self.number(inputs, "width", 512)
+        height = self.number(inputs, "height", 512)
+        shade = round(255 * min(max(self.number(inputs, "value", 1), 0), 1))
+        return Stream(int(width), int(height), color=shade * 0x010101)
+
     def _load_image(self, inputs: dict[str, Any]) -> Stream:
         name = self.value(inputs.get("image"))
         path = self._folders.named(str(name))
@@ -189,7 +198,8 @@ class Measure:
 
     def _invert(self, inputs: dict[str, Any]) -> Stream:
         source = self.stream(inputs.get("image"))
-        return replace(source, inverted=not source.inverted)
+        parts = tuple(replace(part, inverted=not part.inverted) for part in source.parts)
+        return replace(source, inverted=not source.inverted, parts=parts)
 
     def _scale(self, inputs: dict[str, Any]) -> Stream:
         source = self._carried(inputs)
@@ -260,17 +270,20 @@ class Measure:
 
     def _join(self, inputs: dict[str, Any]) -> Stream:
         first = self.stream(inputs.get("image1"))
-        return replace(first, count=first.count + self.stream(inputs.get("image2")).count)
+        second = self.stream(inputs.get("image2"))
+        second = replace(second, width=first.width, height=first.height)
+        return replace(first, count=first.count + second.count, parts=(first, second))
 
     def _repeat(self, inputs: dict[str, Any]) -> Stream:
         source = self._carried(inputs)
-        return replace(source, count=source.count * int(self.number(inputs, "amount", 1)))
+        count = source.count * int(self.number(inputs, "amount", 1))
+        return replace(source, count=count, parts=())
 
     def _part(self, inputs: dict[str, Any]) -> Stream:
         source = self._carried(inputs)
         start = min(int(self.number(inputs, "batch_index", 0)), source.count - 1)
         count = min(int(self.number(inputs, "length", 1)), source.count - start)
-        return replace(source, count=count)
+        return replace(source, count=count, parts=())
 
     def _create_video(self, inputs: dict[str, Any]) -> Stream:
         fps = self.number(inputs, "fps", DEFAULT_FPS)
@@ -282,11 +295,7 @@ class Measure:
 
 
 def _multiple(stream: Stream, step: int) -> Stream:
-    return replace(
-        stream,
-        width=max(stream.width // step, 1) * step,
-        height=max(stream.height // step, 1) * step,
-    )
+    return stream.scaled(max(stream.width // step, 1) * step, max(stream.height // step, 1) * step)
 
 
 _RULES: Final[dict[str, Callable[[Measure, dict[str, Any]], Stream]]] = {
@@ -315,6 +324,7 @@ _RULES: Final[dict[str, Callable[[Measure, dict[str, Any]], Stream]]] = {
     "RepeatImageBatch": Measure._repeat,
     "RepeatLatentBatch": Measure._repeat,
     "SeedVR2VideoUpscaler": Measure._seedvr2,
+    "SolidMask": Measure._solid_mask,
     "VAEEncode": Measure._encode,
     "VAEEncodeForInpaint": Measure._encode,
     "VAEEncodeTiled": Measure._encode,

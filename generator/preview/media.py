@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -99,9 +100,9 @@ def _variables(size: tuple[int, int]) -> dict[str, str]:
 
 def _last_number(folder: Path, stem: str) -> int:
     numbers = [0]
-    for name in os.listdir(folder):
-        if name.startswith(f"{stem}_"):
-            digits = name[len(stem) + 1 :].split("_")[0]
+    for path in folder.iterdir():
+        if path.name.startswith(f"{stem}_"):
+            digits = path.name[len(stem) + 1 :].split("_")[0]
             if digits.isascii() and digits.isdigit():
                 numbers.append(int(digits))
     return max(numbers)
@@ -191,7 +192,8 @@ def _encode(
                     stream.pix_fmt = "yuv420p"
                     if codec.startswith("libvpx"):
                         stream.bit_rate = 0
-                container.mux(stream.encode(av.VideoFrame.from_image(image)))
+                frame = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
+                container.mux(stream.encode(frame))
             if stream is not None:
                 container.mux(stream.encode(None))
     except (av.error.FFmpegError, ValueError) as error:
@@ -202,8 +204,8 @@ def _encode(
         raise
 
 
-def save_sound(path: Path, *, codec: str, seconds: float) -> None:
-    """Write a soft tone.
+def save_sound(path: Path, *, codec: str, seconds: float, check: Check) -> None:
+    """Write a soft tone; `check` is called before each second of it.
 
     Raises:
         NodeError: when the encoder refuses.
@@ -214,6 +216,7 @@ def save_sound(path: Path, *, codec: str, seconds: float) -> None:
             stream: av.AudioStream = container.add_stream(codec, rate=rate)  # type: ignore[assignment]
             resampler = av.AudioResampler(stream.format, "stereo", rate, stream.frame_size or 4096)
             for start in range(0, int(seconds * rate), rate):
+                check()
                 count = min(rate, int(seconds * rate) - start)
                 for frame in resampler.resample(_tone(start, count, rate)):
                     container.mux(stream.encode(frame))
@@ -226,18 +229,21 @@ def save_sound(path: Path, *, codec: str, seconds: float) -> None:
 
 
 def _tone(start: int, count: int, rate: int) -> av.AudioFrame:
-    samples = (
-        int(4000 * math.sin(2 * math.pi * _TONE_HZ * (start + index) / rate))
-        for index in range(count)
-    )
+    """Return up to a second of sound, from sample `start` on."""
     frame = av.AudioFrame(format="s16", layout="stereo", samples=count)
-    data = b"".join(struct.pack("<hh", sample, sample) for sample in samples)
     plane = frame.planes[0]
-    plane.update(data.ljust(plane.buffer_size, b"\0"))
+    plane.update(_second(rate)[: 4 * count].ljust(plane.buffer_size, b"\0"))
     frame.sample_rate = rate
     frame.pts = start
     frame.time_base = Fraction(1, rate)
     return frame
+
+
+@cache
+def _second(rate: int) -> bytes:
+    """Return a second of the tone, in stereo; it holds whole waves, so seconds join."""
+    samples = (int(4000 * math.sin(2 * math.pi * _TONE_HZ * index / rate)) for index in range(rate))
+    return b"".join(struct.pack("<hh", sample, sample) for sample in samples)
 
 
 def probe_video(path: Path) -> Video:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Container, Iterable, Iterator
 
 from ..graph.records import Graph, is_link, links
+from .errors import GraphError
 
 _FAR = 3
 
@@ -15,6 +16,10 @@ def execution_order(graph: Graph, outputs: Iterable[str], cached: Container[str]
     Of the nodes that wait for nothing an output comes first, then one that an output waits for,
     then one that such a node waits for, else the first. What only cached nodes need is left out.
     The caller runs each node before it asks for the next.
+
+    Raises:
+        GraphError: when a link leads nowhere, and when only nodes that wait for each other are
+            left. The engine's validation keeps both out, except from inputs that no class has.
     """
     outputs = list(outputs)
     waits_for: dict[str, set[str]] = {}
@@ -23,6 +28,9 @@ def execution_order(graph: Graph, outputs: Iterable[str], cached: Container[str]
     distance = _distances(waits_for, outputs)
     while waits_for:
         ready = [node for node, sources in waits_for.items() if not sources]
+        if not ready:
+            blocked = min(waits_for, key=lambda name: distance.get(name, _FAR))
+            raise GraphError(blocked, "Dependency cycle detected", "graph.DependencyCycleError")
         node = min(ready, key=lambda name: distance.get(name, _FAR))
         yield node
         del waits_for[node]
@@ -40,6 +48,8 @@ def _add(graph: Graph, start: str, cached: Container[str], waits_for: dict[str, 
         if node in cached:
             continue
         for _, link in links(graph[node]["inputs"]):
+            if link.node not in graph:
+                raise GraphError(node, f"Node {link.node} not found", "graph.NodeNotFoundError")
             if link.node not in cached:
                 waits_for[node].add(link.node)
                 pending.append(link.node)

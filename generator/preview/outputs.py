@@ -19,6 +19,9 @@ from .schemas import FILE_INPUTS, Schemas
 
 UI = dict[str, list[Any]]
 
+# Of pictures that are in memory together: 161 frames of 1280 x 1280.
+_MAX_PIXELS: Final = 2**28
+
 _SOUND: Final = {
     "SaveAudio": ("flac", "flac"),
     "SaveAudioMP3": ("mp3", "libmp3lame"),
@@ -79,12 +82,15 @@ def run_node(job: Job) -> UI | None:
     if class_type.api_node:
         raise NodeError("Unauthorized: Please login first to use this node.", "Exception")
     for name, value in job.inputs.items():
-        input = class_type.inputs.get(name)
-        if input is None or is_link(value) or (input.optional and value is None):
+        taken = class_type.inputs.get(name)
+        if taken is None and is_link(value) and not class_type.open:
+            # ComfyUI drops values that a class does not take, yet hands it what links bring.
+            raise NodeError(f"{job.name} got an unexpected keyword argument '{name}'", "TypeError")
+        if taken is None or is_link(value) or (taken.optional and value is None):
             continue
-        if input.type in job.schemas.linked_types:
+        if taken.type in job.schemas.linked_types:
             raise NodeError(
-                f"{name} must be a link to a node that outputs {input.type}, "
+                f"{name} must be a link to a node that outputs {taken.type}, "
                 f"not a {type(value).__name__}",
                 "TypeError",
             )
@@ -150,7 +156,13 @@ def _save_apng(job: Job) -> UI:
 
 
 def _all(job: Job, stream: Stream) -> list[Any]:
-    images = []
+    images: list[Any] = []
+    if stream.width * stream.height * stream.count > _MAX_PIXELS:
+        raise NodeError(
+            f"the preview engine draws no {stream.count} frames of "
+            f"{stream.width} x {stream.height} pixels",
+            "MemoryError",
+        )
     for image in pictures(stream, job.label(stream)):
         job.check()
         images.append(image)
@@ -193,7 +205,7 @@ def _save_audio(job: Job) -> UI:
         raise NodeError("the preview engine draws no sound of unknown length", "ValueError")
     target = job.target("output", str(job.value("filename_prefix", "audio/ComfyUI")), stream)
     path = target.next(extension)
-    save_sound(path, codec=codec, seconds=stream.seconds)
+    save_sound(path, codec=codec, seconds=stream.seconds, check=job.check)
     return {"audio": job.written(target, [path.name])}
 
 

@@ -77,8 +77,8 @@ class Schemas:
             folder
             for pack in self._packs
             for name in self._catalog.packs[pack].header["classes"]
-            for input in self._catalog.packs[pack].class_type(name).inputs.values()
-            for folder in input.folders
+            for taken in self._catalog.packs[pack].class_type(name).inputs.values()
+            for folder in taken.folders
         }
         return [*CORE_FOLDERS, *sorted(added - set(CORE_FOLDERS) - {"clip", "t2i_adapter", "unet"})]
 
@@ -113,9 +113,9 @@ def input_config(input: Input, options: list[Any]) -> list[Any]:
 def class_info(schemas: Schemas, class_type: ClassType) -> dict[str, Any]:
     """Return a class as /object_info gives it; descriptions and tooltips are not known."""
     inputs: dict[str, dict[str, Any]] = {"required": {}}
-    for name, input in class_type.inputs.items():
-        group = inputs.setdefault("optional" if input.optional else "required", {})
-        group[name] = input_config(input, schemas.options(class_type, input))
+    for name, taken in class_type.inputs.items():
+        group = inputs.setdefault("optional" if taken.optional else "required", {})
+        group[name] = input_config(taken, schemas.options(class_type, taken))
     return {
         "input": inputs,
         "input_order": {group: list(entries) for group, entries in inputs.items()},

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from ..graph.catalog import ClassType, Input
 from ..graph.records import Graph
-from .schemas import FILE_INPUTS, Schemas, input_config
 from .folders import Folders
+from .schemas import FILE_INPUTS, Schemas, input_config
 
 Error = dict[str, Any]
 
@@ -22,6 +22,8 @@ _CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {
     "STRING": str,
     "BOOLEAN": bool,
 }
+# What malformed links and values raise in a check; ComfyUI reports them as errors of a node.
+_RAISED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 # Longer lists of options are not sent back.
 _LONG_LIST: Final = 20
 
@@ -123,7 +125,7 @@ class _Validation:
             # As in ComfyUI, whose check recurses too: too deep a graph is refused without a word.
             self._open.clear()
             checked = _Checked(False, [])
-        except Exception as error:
+        except _RAISED as error:
             self._open.clear()
             checked = _Checked(
                 False,
@@ -150,9 +152,9 @@ class _Validation:
         inputs = content["inputs"]
         errors: list[Error] = []
         valid = True
-        for name, input in class_type.inputs.items():
+        for name, taken in class_type.inputs.items():
             if name not in inputs:
-                if not input.optional:
+                if not taken.optional:
                     errors.append(
                         {
                             "type": "required_input_missing",
@@ -182,7 +184,7 @@ class _Validation:
         self, link: list[Any], class_type: ClassType, name: str, errors: list[Error]
     ) -> bool:
         """Check a link and what it leads to; what is wrong beyond the link belongs there."""
-        input = class_type.inputs[name]
+        taken = class_type.inputs[name]
         if len(link) != 2:
             errors.append(
                 self._error(
@@ -197,12 +199,12 @@ class _Validation:
             return False
         source = link[0]
         received = tuple(output.type for output in self._class_type(source).outputs)[link[1]]
-        if not _fits(received, input):
+        if not _fits(received, taken):
             errors.append(
                 self._error(
                     "return_type_mismatch",
                     "Return type mismatch between linked nodes",
-                    f"{name}, received_type({received}) mismatch input_type({input.type})",
+                    f"{name}, received_type({received}) mismatch input_type({taken.type})",
                     class_type,
                     name,
                     received_type=received,
@@ -212,9 +214,7 @@ class _Validation:
             return False
         try:
             return self._check(source).valid
-        except RecursionError:
-            raise
-        except Exception as error:
+        except _RAISED as error:
             self._open.discard(source)
             self._checked[source] = _Checked(
                 False,
@@ -236,19 +236,19 @@ class _Validation:
     def _check_value(
         self, inputs: dict[str, Any], class_type: ClassType, name: str, errors: list[Error]
     ) -> None:
-        input = class_type.inputs[name]
+        taken = class_type.inputs[name]
         value = inputs[name]
         if isinstance(value, dict) and "__value__" in value:
             value = inputs[name] = value["__value__"]
-        converter = _CONVERTERS.get(input.type)
+        converter = _CONVERTERS.get(taken.type)
         if converter is not None:
             try:
                 value = inputs[name] = converter(value)
-            except Exception as error:
+            except _RAISED as error:
                 errors.append(
                     self._error(
                         "invalid_input_type",
-                        f"Failed to convert an input value to a {input.type} value",
+                        f"Failed to convert an input value to a {taken.type} value",
                         f"{name}, {value}, {error}",
                         class_type,
                         name,
@@ -259,30 +259,30 @@ class _Validation:
                 return
         if class_type.pack is None and FILE_INPUTS.get(class_type.name, ("",))[0] == name:
             return
-        if input.minimum is not None and value < input.minimum:
+        if taken.minimum is not None and value < taken.minimum:
             errors.append(
                 self._error(
                     "value_smaller_than_min",
-                    f"Value {value} smaller than min of {input.minimum}",
+                    f"Value {value} smaller than min of {taken.minimum}",
                     name,
                     class_type,
                     name,
                     received_value=value,
                 )
             )
-        elif input.maximum is not None and value > input.maximum:
+        elif taken.maximum is not None and value > taken.maximum:
             errors.append(
                 self._error(
                     "value_bigger_than_max",
-                    f"Value {value} bigger than max of {input.maximum}",
+                    f"Value {value} bigger than max of {taken.maximum}",
                     name,
                     class_type,
                     name,
                     received_value=value,
                 )
             )
-        elif input.type == "COMBO" and input.checked:
-            options = self._schemas.options(class_type, input)
+        elif taken.type == "COMBO" and taken.checked:
+            options = self._schemas.options(class_type, taken)
             if value not in options:
                 errors.append(self._not_in_list(class_type, name, value, options))
 
@@ -337,8 +337,8 @@ class _Validation:
         name: str,
         **extra: object,
     ) -> Error:
-        input = class_type.inputs[name]
-        config = input_config(input, self._schemas.options(class_type, input))
+        taken = class_type.inputs[name]
+        config = input_config(taken, self._schemas.options(class_type, taken))
         return {
             "type": type,
             "message": message,
@@ -347,9 +347,9 @@ class _Validation:
         }
 
 
-def _fits(received: str, input: Input) -> bool:
+def _fits(received: str, taken: Input) -> bool:
     """Say whether an output's type fits an input: equal, a wildcard, or unions that overlap."""
-    wanted = input.type
+    wanted = taken.type
     if received == wanted or "*" in (received, wanted):
         return True
     return not set(received.split(",")).isdisjoint(wanted.split(","))

@@ -8,10 +8,11 @@ from typing import Final
 APP_NAME: Final = "ryla-comfyui"
 PYTHON_VERSION: Final = "3.11"
 REQUIREMENTS: Final[list[str]] = [
-    "fastapi==0.115.4",
-    "pydantic==2.14.3",
-    "pillow==13.0.0",
+    "aiohttp==3.14.5",
     "comfy-cli==1.5.3",
+    "fastapi==0.115.4",
+    "pillow==13.0.0",
+    "pydantic==2.14.3",
 ]
 APT_PACKAGES: Final[list[str]] = ["git", "wget", "curl"]
 

@@ -74,7 +74,7 @@ def build_absent_workflow(item: AbsentRequest | Mapping[str, Any]) -> Graph:
         },
         'node " {{ id }} \\ \u2028': {
             "class_type": "PreviewAny",
-            "inputs": {"source": ["010", 0], "mask": ["21", 0]},
+            "inputs": {"source": ["23", 0]},
         },
         "4": {
             "class_type": "PreviewImage",
@@ -88,9 +88,13 @@ def build_absent_workflow(item: AbsentRequest | Mapping[str, Any]) -> Graph:
             "class_type": "ImageInvert",
             "inputs": {"image": ["20", 0]},
         },
+        "23": {
+            "class_type": "Any Switch (rgthree)",
+            "inputs": {"any_1": ["010", 0], "any_2": ["21", 0]},
+        },
     }
     if item.mask is None:
-        graph = without(graph, "20", "21", ('node " {{ id }} \\ \u2028', "mask"))
+        graph = without(graph, "20", "21", ("23", "any_2"))
     if item.word is None:
         graph = without(graph, ("010", "word"))
     return needed(graph, {'a"b': "4", "{{ c }}": 'node " {{ id }} \\ \u2028'}[item.format])

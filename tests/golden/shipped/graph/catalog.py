@@ -15,6 +15,8 @@ from typing import Any
 MODEL_EXTENSIONS = frozenset(
     (".bin", ".ckpt", ".gguf", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft")
 )
+# Types whose values are written into a graph; the values of others come by a link.
+WIDGET_TYPES = frozenset(("*", "BOOLEAN", "COMBO", "FLOAT", "INT", "STRING"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,20 @@ class Catalog:
         chosen = self.packs if packs is None else [p for p in packs if p in self.packs]
         files = (self.core, *(self.packs[pack] for pack in chosen))
         return [name for file in files for name in file.header["classes"]]
+
+    @cached_property
+    def linked_types(self) -> frozenset[str]:
+        """The types that only links carry: some class outputs them, and no widget edits them.
+
+        Every class is parsed for it, so it is worth asking only when the answer matters.
+        """
+        found = {
+            output
+            for file in (self.core, *self.packs.values())
+            for name in file.header["classes"]
+            for _, output in json.loads(file.line(name))["outputs"]
+        }
+        return frozenset(found - WIDGET_TYPES)
 
     def _class_type(self, file: CatalogFile, name: str) -> ClassType:
         key = (file.pack, name)

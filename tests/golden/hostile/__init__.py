@@ -1,1 +1,0 @@
-"""The app: request models, graph builders and their helpers, as deployed."""

@@ -1,1 +1,0 @@
-"""One module per handler: the request models and graph builders of its endpoints."""

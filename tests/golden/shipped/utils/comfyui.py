@@ -1,0 +1,552 @@
+"""The engine client: runs graphs on a ComfyUI and returns what they make.
+
+An `Engine` speaks to a ComfyUI by its URL; `EngineProcess` in comfyui_process.py starts one, and
+neither needs the other. An `Engine` has one HTTP session and one websocket for all its runs,
+however many are in flight. ComfyUI executes one graph at a time, so runs wait in its queue, and
+each gets its own result.
+
+File names come from the engine's messages, not from its history, which is read only when messages
+may have been missed. Each run writes below a folder of its own, which is deleted once it is read.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+import aiohttp
+
+from .comfyui_errors import (
+    EngineError,
+    EngineInterrupted,
+    EngineTimeout,
+    EngineUnreachable,
+)
+from .comfyui_files import Directories, Files, Inputs, LocalFiles, RemoteFiles
+from .comfyui_http import Http, parsed, reason
+from .comfyui_job import Job
+from .comfyui_protocol import isolate, parse_frame, refusal
+from .comfyui_records import EngineInfo, Event, Graph, Run
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+# Makes previews come with the ids of their prompt and node.
+_FEATURES: Final = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+_QUEUES: Final = ("queue_running", "queue_pending")
+_MAX_MESSAGE: Final = 2**28
+_FIRST_DELAY: Final = 0.05
+_LAST_DELAY: Final = 2.0
+_CLOSE_SECONDS: Final = 5.0
+
+
+class Engine:
+    """A ComfyUI at a URL.
+
+    `directories` are given when the engine runs on this machine: files are then read, written and
+    deleted on disk; else they go over HTTP and stay where they are.
+
+    Seconds: `connect_timeout` is how long `connect` and a run wait for the websocket;
+    `lost_after`, how long it may be gone before the runs in flight are given up;
+    `request_timeout`, for each HTTP request; `silence`, after which the client asks whether it is
+    being told anything at all. For an engine forgets a client when an old connection of the same
+    client ends late, and says nothing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        directories: Directories | None = None,
+        *,
+        connect_timeout: float = 10.0,
+        lost_after: float = 5.0,
+        request_timeout: float = 60.0,
+        silence: float = 5.0,
+    ) -> None:
+        self._http = Http(url, request_timeout)
+        self._files: Files = LocalFiles(directories) if directories else RemoteFiles(self._http)
+        self._inputs = Inputs(self._files)
+        self._connect_timeout = connect_timeout
+        self._lost_after = lost_after
+        self._silence = silence
+        self._client_id = uuid4().hex
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._connected = asyncio.Event()
+        self._unreachable = "not connected yet"
+        self._heard_at = 0.0
+        self._jobs: dict[str, Job] = {}
+        self._output_classes: frozenset[str] | None = None
+        self._classes_lock = asyncio.Lock()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def url(self) -> str:
+        """Where the engine is, without a slash at the end."""
+        return self._http.url
+
+    @property
+    def connected(self) -> bool:
+        """Whether the websocket is up now."""
+        return self._connected.is_set()
+
+    async def connect(self) -> None:
+        """Open the session and the websocket, which from now on is kept open.
+
+        Raises:
+            EngineUnreachable: when the engine does not answer within `connect_timeout`.
+        """
+        if self._keepers:
+            raise RuntimeError("connect() was called before")
+        self._http.open()
+        self._keepers = [
+            asyncio.create_task(self._keep_connected()),
+            asyncio.create_task(self._keep_listening()),
+        ]
+        for keeper in self._keepers:
+            keeper.add_done_callback(self._give_up)
+        try:
+            await asyncio.wait_for(self._connected.wait(), self._connect_timeout)
+        except TimeoutError as error:
+            await self.close()
+            raise EngineUnreachable(f"{self.url} does not answer: {self._unreachable}") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop what is in flight and close all connections; runs raise EngineInterrupted."""
+        for job in [*self._jobs.values()]:
+            self._withdraw(job)
+        await self._wait_for_tasks(_CLOSE_SECONDS)
+        for job in [*self._jobs.values()]:
+            job.end(EngineInterrupted(f"job {job.name}: the client was closed", requested=True))
+        await _cancel(self._keepers)
+        self._connected.clear()
+        await self._wait_for_tasks(1.0)
+        await _cancel([*self._tasks])
+        await self._http.close()
+
+    async def probe(self) -> EngineInfo:
+        """Ask the engine what it is.
+
+        Raises:
+            EngineUnreachable: when it does not answer.
+        """
+        return EngineInfo.of(await self._get("system_stats"))
+
+    async def classes(self) -> dict[str, Any]:
+        """Return the engine's node classes, as /object_info describes them.
+
+        Raises:
+            EngineUnreachable: when it does not answer.
+        """
+        found = await self._get("object_info")
+        if not isinstance(found, dict):
+            raise EngineError("/object_info is no object")
+        self._output_classes = frozenset(
+            name for name, info in found.items() if info.get("output_node") is True
+        )
+        return found
+
+    async def models(self, folder: str) -> list[str]:
+        """Return the files that a model folder lists.
+
+        Raises:
+            LookupError: when the engine has no such folder.
+            EngineUnreachable: when it does not answer.
+        """
+        status, body = await self._http.request("GET", f"models/{quote(folder, safe='')}")
+        if status == 404:
+            raise LookupError(f"the engine has no model folder {folder!r}")
+        return [str(name) for name in parsed("models", status, body)]
+
+    async def interrupt(self, job: str) -> bool:
+        """Stop a run, whether it waits or is executed; say whether there was one.
+
+        Returns when the engine has been told. The run itself raises EngineInterrupted when it has
+        stopped, which may take until its present node is done; or it ends as if nothing had been,
+        when it was done before.
+
+        Raises:
+            EngineUnreachable: when the engine does not answer.
+        """
+        found = self._named(job)
+        if found is None:
+            return False
+        found.withdrawn = True
+        if found.answered.is_set():
+            await self._tell_to_stop(found)
+        self._withdraw(found)
+        return True
+
+    async def run(
+        self,
+        graph: Graph,
+        *,
+        job: str,
+        files: Mapping[str, bytes] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        deadline: float | None = None,
+    ) -> Run:
+        """Execute a graph and return what its output nodes made.
+
+        `job` names the run: 1 to 64 of `A-Z a-z 0-9 _ -`, unlike that of any other in flight. It is
+        the folder that the run writes to. `files` are put into the engine's input folder under
+        the names that the graph uses, and taken away when no run needs them. `on_event` is called
+        in the event loop and must not block; what it raises ends the run and is raised here.
+        `deadline` is in seconds from now, waiting included. A run whose caller is cancelled is
+        stopped at the engine too.
+
+        Raises:
+            EngineUnreachable: the engine does not answer.
+            EngineRefused: the graph is not valid, or one of its output nodes is not.
+            EngineFailed: a node raised.
+            EngineInterrupted: the run was stopped.
+            EngineLost: the engine died in mid-run.
+            EngineTimeout: the deadline passed.
+            EngineOutputError: an output cannot be read.
+            ValueError: a name is not allowed or already in use, or the graph is not JSON.
+        """
+        if not self._keepers:
+            raise RuntimeError("run() before connect()")
+        if not _JOB_NAME.fullmatch(job):
+            raise ValueError(f"not a name for a job: {job!r}")
+        if self._named(job) is not None:
+            raise ValueError(f"job {job} is already in flight")
+        for name in files or ():
+            if not _FILE_NAME.fullmatch(name):
+                raise ValueError(f"not a name for an input file: {name!r}")
+        state = Job(job, graph, on_event)
+        self._jobs[state.prompt_id] = state
+        task = self._spawn(self._drive(state, files or {}))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=deadline)
+        except asyncio.CancelledError:
+            self._withdraw(state)
+            raise
+        if not done:
+            self._withdraw(state)
+            raise EngineTimeout(f"job {job} was not done after {deadline:g} s")
+        if task.cancelled():
+            raise EngineInterrupted(f"job {job}: the client was closed", requested=True)
+        return task.result()
+
+    def _named(self, name: str) -> Job | None:
+        return next((job for job in self._jobs.values() if job.name == name), None)
+
+    async def _drive(self, job: Job, files: Mapping[str, bytes]) -> Run:
+        """See a run through, until the engine is done with it and its folder is gone."""
+        try:
+            return await self._perform(job, files)
+        finally:
+            del self._jobs[job.prompt_id]
+            self._tell_positions()
+
+    async def _perform(self, job: Job, files: Mapping[str, bytes]) -> Run:
+        try:
+            async with self._inputs.held(files):
+                try:
+                    await self._submit(job)
+                finally:
+                    # Also when it was refused, or never sent.
+                    job.answered.set()
+                await job.ended.wait()
+                if job.error is not None:
+                    raise job.error
+                return job.result(await self._files.read(job.files()))
+        finally:
+            if job.accepted:
+                await self._files.clear(job.name)
+
+    async def _submit(self, job: Job) -> None:
+        await self._wait_connected(job)
+        graph = isolate(job.graph, job.name, await self._known_output_classes())
+        body = json.dumps(
+            {"prompt": graph, "prompt_id": job.prompt_id, "client_id": self._client_id},
+            allow_nan=False,
+        ).encode()
+        if job.withdrawn:
+            raise job.interrupted()
+        job.sent_at = time.monotonic()
+        try:
+            status, answer = await self._http.request("POST", "prompt", body)
+        except EngineUnreachable as error:
+            if isinstance(error.__cause__, aiohttp.ClientConnectorError):
+                raise
+            await self._find_out(job)
+            return
+        if status != 200:
+            raise refusal(status, answer)
+        job.accept()
+        accepted = parsed("prompt", status, answer)
+        if not isinstance(accepted, dict) or accepted.get("prompt_id") != job.prompt_id:
+            raise EngineError("the engine does not keep the prompt_id that it is given")
+        if accepted.get("node_errors"):
+            # The good output nodes are queued, and may be running already.
+            self._withdraw(job)
+            await job.ended.wait()
+            raise refusal(status, answer)
+        self._tell_positions()
+
+    async def _find_out(self, job: Job) -> None:
+        """Ask whether a graph arrived whose sending broke off."""
+        job.accept()
+        job.missed_messages = True
+        while not job.ended.is_set():
+            try:
+                await self._settle_unless_queued([job])
+            except EngineError as error:
+                _log.warning("job %s cannot be found now: %s", job.name, error)
+                await _wait(job.ended, _LAST_DELAY)
+            else:
+                return
+
+    async def _wait_connected(self, job: Job) -> None:
+        limit = time.monotonic() + self._connect_timeout
+        while not self._connected.is_set():
+            if job.withdrawn:
+                raise job.interrupted()
+            if time.monotonic() >= limit:
+                raise EngineUnreachable(f"{self.url} does not answer: {self._unreachable}")
+            await _wait(self._connected, 0.1)
+
+    async def _known_output_classes(self) -> frozenset[str]:
+        async with self._classes_lock:
+            if self._output_classes is None:
+                await self.classes()
+            return self._output_classes or frozenset()
+
+    def _tell_positions(self) -> None:
+        in_flight = self._in_flight()
+        waiting = [job for job in in_flight if job.started is None]
+        for position, job in enumerate(waiting, len(in_flight) - len(waiting)):
+            job.tell_position(position)
+            self._heed(job)
+
+    def _heed(self, job: Job) -> None:
+        """Stop a run whose callback has raised."""
+        if job.callback_error is not None:
+            self._withdraw(job)
+
+    def _withdraw(self, job: Job) -> None:
+        """Stop a run at the engine, in the background, until it has ended."""
+        job.withdrawn = True
+        if not job.stopping:
+            job.stopping = True
+            self._spawn(self._stop(job))
+
+    async def _stop(self, job: Job) -> None:
+        await job.answered.wait()
+        delay = 0.1
+        while job.in_flight:
+            # Told more than once: an engine forgets an interrupt that comes as a run begins.
+            try:
+                await self._tell_to_stop(job)
+            except EngineError as error:
+                _log.warning("job %s cannot be stopped now: %s", job.name, error)
+            await _wait(job.ended, delay)
+            delay = min(2 * delay, _LAST_DELAY)
+
+    async def _tell_to_stop(self, job: Job) -> None:
+        # In this order, for in between a run can only go from waiting to running.
+        await self._http.post("queue", {"delete": [job.prompt_id]})
+        await self._http.post("interrupt", {"prompt_id": job.prompt_id})
+        await self._settle_unless_queued([job])
+
+    async def _settle_unless_queued(self, jobs: Sequence[Job]) -> None:
+        """Settle those of the runs that are neither waiting nor executed now."""
+        queued = await self._queued()
+        for job in jobs:
+            if job.prompt_id not in queued:
+                await self._settle_from_history(job)
+
+    async def _queued(self) -> set[str]:
+        """Return the ids of what waits or is executed at the engine."""
+        queue = await self._get("queue")
+        try:
+            return {str(entry[1]) for key in _QUEUES for entry in queue[key]}
+        except (LookupError, TypeError) as error:
+            raise EngineError(f"/queue is not ComfyUI's: {error!r}") from error
+
+    async def _settle_from_history(self, job: Job) -> None:
+        history = await self._get(f"history/{job.prompt_id}")
+        if job.ended.is_set():
+            return
+        entry = history.get(job.prompt_id) if isinstance(history, dict) else None
+        if entry is None:
+            job.end_absent("the engine no longer knows it")
+            return
+        try:
+            job.take_history(entry)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            job.end(EngineError(f"/history is not ComfyUI's: {error!r}"))
+
+    async def _keep_connected(self) -> None:
+        """Keep the websocket open; what may have been missed meanwhile is asked for."""
+        delay = _FIRST_DELAY
+        last_up = time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    socket = await self._open_socket()
+                async with socket:
+                    await self._catch_up()
+                    self._socket = socket
+                    self._connected.set()
+                    delay = _FIRST_DELAY
+                    await self._listen(socket)
+                self._unreachable = "it closed the websocket"
+            except (aiohttp.ClientError, OSError, TimeoutError, EngineError) as error:
+                self._unreachable = reason(error)
+            if self._connected.is_set():
+                self._connected.clear()
+                last_up = time.monotonic()
+                _log.warning("the engine's websocket is down: %s", self._unreachable)
+            elif time.monotonic() - last_up >= self._lost_after:
+                for job in self._in_flight():
+                    job.end_absent(f"the engine is gone: {self._unreachable}")
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LAST_DELAY, self._lost_after / 2)
+
+    async def _open_socket(self) -> aiohttp.ClientWebSocketResponse:
+        socket = await self._http.session.ws_connect(
+            f"{self.url}/ws?clientId={self._client_id}",
+            max_msg_size=_MAX_MESSAGE,
+            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+        )
+        await socket.send_json(_FEATURES)
+        return socket
+
+    async def _catch_up(self) -> None:
+        """Settle the runs that ended while nobody listened; it may even be another process."""
+        self._heard_at = time.monotonic()
+        self._output_classes = None
+        for job in self._jobs.values():
+            job.missed_messages = True
+        jobs = self._in_flight()
+        if jobs:
+            await self._settle_unless_queued(jobs)
+
+    def _in_flight(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job.in_flight]
+
+    async def _keep_listening(self) -> None:
+        """Reconnect when the engine goes on working and doesn't tell us."""
+        while True:
+            await asyncio.sleep(self._silence / 2)
+            jobs = self._in_flight()
+            heard_at = self._heard_at
+            active_at = max([heard_at, *(job.sent_at for job in jobs)])
+            if not jobs or not self.connected or time.monotonic() - active_at < self._silence:
+                continue
+            try:
+                queued = await self._queued()
+            except EngineError as error:
+                _log.warning("the engine is silent: %s", error)
+                continue
+            missed = [j for j in jobs if j.prompt_id not in queued and not j.ended.is_set()]
+            if missed and self._heard_at == heard_at and self._socket is not None:
+                _log.warning("the engine ended %d runs without a word; reconnecting", len(missed))
+                await self._socket.close()
+
+    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in socket:
+            self._heard_at = time.monotonic()
+            try:
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    self._take_message(json.loads(message.data))
+                elif message.type is aiohttp.WSMsgType.BINARY:
+                    self._take_frame(message.data)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                _log.warning("the engine sent a message that cannot be read: %r", error)
+
+    def _take_message(self, message: dict[str, Any]) -> None:
+        data = message["data"]
+        job = self._jobs.get(data.get("prompt_id", ""))
+        if job is None or job.ended.is_set():
+            return
+        if message["type"] == "executing" and data.get("node") is None:
+            # It comes when the history has the run; after a success it is not waited for.
+            self._spawn(self._settle_late(job))
+            return
+        job.take(message["type"], data)
+        self._heed(job)
+        if message["type"] == "execution_start":
+            self._tell_positions()
+
+    async def _settle_late(self, job: Job) -> None:
+        try:
+            await self._settle_from_history(job)
+        except EngineError as error:
+            # The socket is down then, or it falls silent: either way it is asked again.
+            _log.warning("job %s cannot be settled now: %s", job.name, error)
+
+    def _take_frame(self, data: bytes) -> None:
+        frame = parse_frame(data)
+        if frame is None:
+            return
+        if frame.prompt_id is None:
+            job = next((job for job in self._jobs.values() if job.executing), None)
+        else:
+            job = self._jobs.get(frame.prompt_id)
+        if job is not None and not job.ended.is_set():
+            job.take_frame(frame)
+            self._heed(job)
+
+    async def _get(self, path: str) -> Any:
+        return await self._http.get(path)
+
+    def _give_up(self, keeper: asyncio.Task[None]) -> None:
+        """Fail loudly when a keeper fails, which is a fault of this module."""
+        error = None if keeper.cancelled() else keeper.exception()
+        if error is None:
+            return
+        _log.error("the engine client has failed", exc_info=error)
+        self._connected.clear()
+        self._unreachable = f"the engine client has failed: {error!r}"
+        for job in self._in_flight():
+            job.end_absent(self._unreachable)
+
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    async def _wait_for_tasks(self, seconds: float) -> None:
+        if self._tasks:
+            await asyncio.wait({*self._tasks}, timeout=seconds)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        # Whoever waits for the task raises this; nobody may be left who does.
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.debug("ended with %r", error)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,125 @@
+"""What people get wrong first: each mistake has one clear message that says what to do."""
+
+import json
+
+import pytest
+
+from .conftest import CheckProject, MakeProject
+
+GRAPH = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
+    },
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
+}
+EXPORT = json.dumps(GRAPH, indent=2)
+UI = json.dumps({"nodes": [{"id": 1, "type": "EmptyImage"}], "links": [], "version": 0.4})
+FINE = """\
+graph:
+  1: {class_type: EmptyImage, inputs: {width: 64, height: 64, batch_size: 1, color: 0}}
+  2: {class_type: SaveImage, inputs: {images: [1, 0], filename_prefix: x}}
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [FINE, f"graph: {EXPORT}\n", json.dumps({"graph": GRAPH}), "graph:\n" + EXPORT.replace("\n", "\n  ").replace("{", "  {", 1)],
+    ids=["YAML", "an export on the key's line", "JSON", "an export, indented"],
+)  # fmt: skip
+def test_what_is_right(make_project: MakeProject, check_project: CheckProject, text: str) -> None:
+    assert check_project(make_project({"it": text}))[1] == []
+
+
+MISTAKES = {
+    "an export below the key": (f"graph:\n{EXPORT}\n", "syntax", "key: {"),
+    "UI format under graph": (f"graph: {UI}\n", "other-format", "Export (API)"),
+    "UI format as the file": (UI, "other-format", "Export (API)"),
+    "an export as the file": (EXPORT, "other-format", "put it under graph:"),
+    "a request to ComfyUI": (
+        f'graph: {{"prompt": {json.dumps(GRAPH)}}}\n', "other-format", "outer prompt",
+    ),
+    "a graph as text": (f"graph: |\n  {json.dumps(GRAPH)}\n", "other-format", "remove the |"),
+    "a comma missing": (
+        'graph: {"1": {"class_type": "EmptyImage", "inputs": {"width":64\n "height":64}}}\n',
+        "syntax", "comma",
+    ),
+    "no colon after a key": (FINE.replace("graph:", "graph"), "syntax", 'is a ":" missing'),
+    "a tab": (FINE.replace("  1:", "\t1:"), "syntax", "spaces"),
+    "no space after a colon": (
+        "params: {a: {type:string}}\n" + FINE, "null-value", None,
+    ),
+    "template braces": (FINE.replace("prefix: x", "prefix: {{x}}"), "bad-key", "${param}"),
+    "a misspelt class": (FINE.replace("SaveImage", "SaveImges"), "unknown-class", '"SaveImage"'),
+    "an undeclared model": (
+        FINE + "  3: {class_type: VAELoader, inputs: {vae_name: a.safetensors}}\n",
+        "undeclared-model", "folder: vae",
+    ),
+    "a picture of one's own": (
+        FINE + "  3: {class_type: LoadImage, inputs: {image: my cat.png}}\n",
+        "input-file", "type image",
+    ),
+    "a text for a model file": (
+        "params: {m: {type: string}}\n"
+        + FINE + '  3: {class_type: VAELoader, inputs: {vae_name: "${m}"}}\n',
+        "param-type", None,
+    ),
+    "a node that nothing needs": (
+        "params: {c: {type: integer, default: 0}}\noutput: 2\n" + FINE
+        + '  3: {class_type: EmptyImage, inputs: {width: 8, height: 8, batch_size: 1, color: "${c}"}}\n',
+        "unused-param", "link that node",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "code", "hint"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes(
+    make_project: MakeProject, check_project: CheckProject, text: str, code: str, hint: str | None
+) -> None:
+    faults = [d for d in check_project(make_project({"it": text}))[1] if d.severity == "error"]
+    assert code in [fault.code for fault in faults]
+    fault = next(fault for fault in faults if fault.code == code)
+    if hint is not None:
+        assert hint in (fault.hint or "")
+    if code == "other-format":
+        assert len(faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("mine.yml", "rename it to workflows/mine.yaml"),
+        ("Mine.yaml", "rename it to workflows/mine.yaml"),
+        ("2nd.yaml", "a lower-case letter, then"),
+        ("sub/mine.yaml", "rename it to workflows/mine.yaml"),
+    ],
+)
+def test_file_names(
+    make_project: MakeProject, check_project: CheckProject, name: str, hint: str
+) -> None:
+    root = make_project({"it": FINE})
+    (root / "workflows" / name).parent.mkdir(exist_ok=True)
+    (root / "workflows" / name).write_text(FINE)
+    [fault] = check_project(root)[1]
+    assert (fault.file, fault.code) == (f"workflows/{name}", "bad-name")
+    assert hint in (fault.hint or "")
+
+
+def test_a_misspelt_slot_is_reported_once(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    """Not also as a param that nothing uses."""
+    text = "params: {colour: {type: integer, default: 0}}\n" + FINE.replace(
+        "color: 0", 'color: "${color}"'
+    )
+    [fault] = check_project(make_project({"it": text}))[1]
+    assert fault.code == "unknown-param"
+    assert fault.hint == 'did you mean "colour"?'
+
+
+def test_a_misspelt_key_is_reported_once(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    text = FINE.replace("class_type: SaveImage", "class-type: SaveImage")
+    faults = check_project(make_project({"it": text}))[1]
+    assert [(d.code, d.hint) for d in faults] == [("unknown-key", 'did you mean "class_type"?')]
