@@ -97,7 +97,7 @@ class _Workflow:
             or left_out
             or self._locals
             or (workflow.output and workflow.output.param)
-            or any("item." in node["inputs"] for node in nodes)
+            or any(value.slots for node in self._nodes() for value in node.inputs.values())
         )
         return {
             "route": Source(workflow.route),

@@ -33,6 +33,12 @@ _TYPES: Final = {
 def validate(root: Node, kind: Kind) -> list[Diagnostic]:
     """Return every place where a file breaks its schema."""
     errors = list(_validator(kind).iter_errors(root.plain))
+    mistyped = {tuple(e.absolute_path) for e in errors if e.validator == "type"}
+    errors = [
+        error
+        for error in errors
+        if error.validator == "type" or tuple(error.absolute_path) not in mistyped
+    ]
     extras = {
         tuple(error.absolute_path): _extras(error)
         for error in errors

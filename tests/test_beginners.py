@@ -31,6 +31,7 @@ def test_what_is_right(make_project: MakeProject, check_project: CheckProject, t
     assert check_project(make_project({"it": text}))[1] == []
 
 
+SHOWN = "  4: {class_type: PreviewAny, inputs: {source: [3, 0]}}\n"
 MISTAKES = {
     "an export below the key": (f"graph:\n{EXPORT}\n", "syntax", "key: {"),
     "UI format under graph": (f"graph: {UI}\n", "other-format", "Export (API)"),
@@ -52,16 +53,16 @@ MISTAKES = {
     "template braces": (FINE.replace("prefix: x", "prefix: {{x}}"), "bad-key", "${param}"),
     "a misspelt class": (FINE.replace("SaveImage", "SaveImges"), "unknown-class", '"SaveImage"'),
     "an undeclared model": (
-        FINE + "  3: {class_type: VAELoader, inputs: {vae_name: a.safetensors}}\n",
+        FINE + "  3: {class_type: VAELoader, inputs: {vae_name: a.safetensors}}\n" + SHOWN,
         "undeclared-model", "folder: vae",
     ),
     "a picture of one's own": (
-        FINE + "  3: {class_type: LoadImage, inputs: {image: my cat.png}}\n",
+        FINE + "  3: {class_type: LoadImage, inputs: {image: my cat.png}}\n" + SHOWN,
         "input-file", "type image",
     ),
     "a text for a model file": (
         "params: {m: {type: string}}\n"
-        + FINE + '  3: {class_type: VAELoader, inputs: {vae_name: "${m}"}}\n',
+        + FINE + '  3: {class_type: VAELoader, inputs: {vae_name: "${m}"}}\n' + SHOWN,
         "param-type", None,
     ),
     "a node that nothing needs": (
@@ -123,3 +124,89 @@ def test_a_misspelt_key_is_reported_once(
     text = FINE.replace("class_type: SaveImage", "class-type: SaveImage")
     faults = check_project(make_project({"it": text}))[1]
     assert [(d.code, d.hint) for d in faults] == [("unknown-key", 'did you mean "class_type"?')]
+
+
+def codes(make_project: MakeProject, check_project: CheckProject, text: str) -> list[str]:
+    return [fault.code for fault in check_project(make_project({"it": text}))[1]]
+
+
+STRAY = FINE + (
+    "  4: {class_type: VAEDecode, inputs: {samples: [77, 0], vae: [5, 0]}}\n"
+    "  5: {class_type: VAELoader, inputs: {vae_name: foo.safetensors}}\n"
+    "  6: {class_type: LoadImage, inputs: {image: example.png}}\n"
+)
+
+
+@pytest.mark.parametrize("output", ["", "output: 2\n"])
+def test_leftovers_get_a_warning_and_nothing_else(
+    make_project: MakeProject, check_project: CheckProject, output: str
+) -> None:
+    """The engine neither checks nor runs what no output needs."""
+    assert codes(make_project, check_project, output + STRAY) == ["unreachable"] * 3
+
+
+@pytest.mark.parametrize("wrong", ["output: 22\n", ""])
+def test_a_wrong_link_or_output_does_not_blame_params(
+    make_project: MakeProject, check_project: CheckProject, wrong: str
+) -> None:
+    """The params feed nodes that will be sent once the mistake is mended."""
+    text = (
+        "params: {c: {type: integer, default: 0}}\n"
+        + wrong
+        + FINE.replace("color: 0", 'color: "${c}"')
+    )
+    text = text if wrong else "output: 2\n" + text.replace("[1, 0]", '[1, "0"]')
+    found = codes(make_project, check_project, text)
+    assert found
+    assert "unused-param" not in found
+
+
+@pytest.mark.parametrize(
+    ("bounds", "fits"),
+    [
+        ("minimum: 1, step: 8, multipleOf: 8", False),
+        ("minimum: 1, step: 4, multipleOf: 6", False),
+        ("minimum: 2, step: 4, multipleOf: 6", True),
+        ("minimum: 3, step: 5, multipleOf: 7, maximum: 27", False),
+        ("minimum: 3, step: 5, multipleOf: 7, maximum: 28", True),
+        ("minimum: 0, step: 9007199254740991, multipleOf: 2", True),
+    ],
+)
+def test_bounds_that_no_value_fits(
+    make_project: MakeProject, check_project: CheckProject, bounds: str, fits: bool
+) -> None:
+    text = f"params: {{c: {{type: integer, {bounds}}}}}\n" + FINE.replace(
+        "color: 0", 'color: "${c}"'
+    )
+    assert codes(make_project, check_project, text) == ([] if fits else ["param-bounds"])
+
+
+def test_a_wrapped_slot_is_checked_as_any_other(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    text = "params: {c: {type: string}}\n" + FINE.replace("color: 0", 'color: {__value__: "${c}"}')
+    assert codes(make_project, check_project, text) == ["param-type"]
+
+
+def test_one_of_two_params_in_the_graph(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    text = (
+        "params: {a: {type: image}, b: {type: image}}\none_of: [[a, b]]\n"
+        'graph:\n  1: {class_type: LoadImage, inputs: {image: "${a}"}}\n'
+        "  2: {class_type: PreviewImage, inputs: {images: [1, 0]}}\n"
+    )
+    hints = [d.hint for d in check_project(make_project({"it": text}))[1] if d.code == "no-output"]
+    assert hints == ["write ${a|b} for the one that is given"]
+
+
+def test_many_unknown_classes_take_no_time(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    """Only the first ones get a hint, each of which is compared with all classes."""
+    nodes = "".join(
+        f"  {i}: {{class_type: KSamplerAdvanced{i}Image, inputs: {{}}}}\n" for i in range(200)
+    )
+    faults = check_project(make_project({"it": "graph:\n" + nodes}))[1]
+    assert sum(fault.code == "unknown-class" for fault in faults) == 200
+    assert sum(fault.hint is not None for fault in faults) == 50

@@ -76,13 +76,15 @@ def _check_workflow(
     workflow: Workflow, models: Models | None, settings: Settings | None, catalog: Catalog
 ) -> tuple[CheckedWorkflow, list[Diagnostic]]:
     classes, faults = resolve_classes(workflow, catalog, models)
-    faults += check_links(workflow)
+    faults += check_links(workflow, classes)
     faults += check_references(workflow, models, settings)
     params, wrong = check_params(workflow, classes)
     faults += wrong
     workflow = replace(workflow, params=params)
+    is_clear = not any(fault.code == "bad-param" for fault in wrong)
     left_out, wrong = check_variants(workflow, classes)
-    faults += wrong
+    # What may be absent is not known of params that contradict themselves.
+    faults += [fault for fault in wrong if is_clear or fault.code != "no-output"]
     faults += check_graphs(workflow, classes, left_out, catalog)
     uses = Uses((), ())
     if models:

@@ -56,8 +56,8 @@ def resolve(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
     if param.type == "model":
         param, wrong = _resolve_folder(param, bounding)
         faults += wrong
-    if param.strip and param.enum and "enum" not in param.at.mapping:
-        message = "strip means nothing where the input has options"
+    if param.strip and param.enum:
+        message = "strip means nothing beside options, which are given as they are"
         faults.append(param.at.mapping["strip"].error("bad-param", message, at_key=True))
     if not faults and _fits_nothing(param):
         message = f"no value fits param {show(param.name)}"
@@ -176,7 +176,13 @@ def _fits_nothing(param: Param) -> bool:
     if param.minimum is None or param.maximum is None:
         return False
     first = param.minimum
-    if param.multiple_of:
+    if param.multiple_of and param.step:
+        common = math.gcd(param.step, param.multiple_of)
+        if first % common:
+            return True
+        turn = param.multiple_of // common
+        first += -(first // common) * pow(param.step // common, -1, turn) % turn * param.step
+    elif param.multiple_of:
         first = -(-first // param.multiple_of) * param.multiple_of
     return first > param.maximum
 

@@ -1,11 +1,18 @@
 """Which class each node of a workflow is, and which packs bring them."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from ..diagnostics import Diagnostic, Severity
 from ..graph.catalog import Catalog, ClassType
 from ..graph.records import Link
 from ..graph.words import nearest, show
 from ..slots import has_slot
 from ..spec import GraphNode, Models, Workflow
+from .reach import run_nodes
+
+# Comparing a name with all classes takes milliseconds.
+_MOST_HINTS: Final = 50
 
 
 def resolve_classes(
@@ -26,14 +33,15 @@ def resolve_classes(
         elif found:
             faults.append(_ambiguous(node, found))
         else:
-            faults += _unknown(node, catalog, models)
+            faults += _unknown(node, catalog, models, with_hint=len(faults) < _MOST_HINTS)
     return classes, faults
 
 
-def check_links(workflow: Workflow) -> list[Diagnostic]:
-    """Return every link that names a node which the graph does not hold."""
+def check_links(workflow: Workflow, classes: Mapping[str, ClassType]) -> list[Diagnostic]:
+    """Return every link of a node that runs to one which the graph does not hold."""
     if any(has_slot(node) for node in workflow.graph):
         return []  # the node may be there, under an id that was reported
+    run = run_nodes(workflow, classes)
     return [
         value.at.items[0].error(
             "dangling-link",
@@ -43,7 +51,9 @@ def check_links(workflow: Workflow) -> list[Diagnostic]:
         )
         for node in workflow.graph.values()
         for name, value in node.inputs.items()
-        if isinstance(value.value, Link) and value.value.node not in workflow.graph
+        if isinstance(value.value, Link)
+        and value.value.node not in workflow.graph
+        and node.id in run
     ]
 
 
@@ -54,7 +64,9 @@ def _ambiguous(node: GraphNode, found: list[ClassType]) -> Diagnostic:
     return node.class_at.error("ambiguous-class", message, node=node.id, hint=hint)
 
 
-def _unknown(node: GraphNode, catalog: Catalog, models: Models | None) -> list[Diagnostic]:
+def _unknown(
+    node: GraphNode, catalog: Catalog, models: Models | None, *, with_hint: bool
+) -> list[Diagnostic]:
     """Return what to say of a class that nothing declared has; a slot was reported before."""
     name = node.class_type
     if has_slot(name):
@@ -72,7 +84,7 @@ def _unknown(node: GraphNode, catalog: Catalog, models: Models | None) -> list[D
     if unseen:
         message += f", unless {' or '.join(unseen)} has it: there are no schemas of that pack"
         return [node.class_at.report(Severity.WARNING, "unchecked-class", message, node=node.id)]
-    near = _nearest_class(name, catalog)
+    near = _nearest_class(name, catalog) if with_hint else None
     return [node.class_at.error("unknown-class", message, node=node.id, hint=near)]
 
 

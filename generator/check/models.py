@@ -8,7 +8,7 @@ from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, is_model_
 from ..graph.words import did_you_mean, printable, show
 from ..load import Node
 from ..spec import GraphNode, InputValue, Model, Models, Workflow
-from .reach import sent_nodes
+from .reach import run_nodes
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ def check_uses(
     """Return what a workflow uses, and the files that it loads and nobody declared."""
     faults: list[Diagnostic] = []
     used = {name for name in workflow.models if name in models.models}
-    sent = sent_nodes(workflow)
-    for node in (node for node in workflow.graph.values() if node.id in sent):
+    run = run_nodes(workflow, classes)
+    for node in (node for node in workflow.graph.values() if node.id in run):
         schemas = classes[node.id].inputs if node.id in classes else {}
         for name, value in node.inputs.items():
             schema = schemas.get(name)
@@ -42,7 +42,7 @@ def check_uses(
                     faults.append(_undeclared(node, name, file, at, schema, models))
     folders = {param.folder for param in workflow.params.values() if param.type == "model"}
     used |= {name for name, model in models.models.items() if model.folder in folders}
-    packs = {classes[node].pack or "" for node in sent if node in classes} | set(workflow.packs)
+    packs = {classes[node].pack or "" for node in run if node in classes} | set(workflow.packs)
     packs &= set(models.packs)
     used |= {model for pack in packs for model in models.packs[pack].models}
     return Uses(tuple(sorted(used & set(models.models))), tuple(sorted(packs))), faults

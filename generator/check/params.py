@@ -95,7 +95,12 @@ def _feeds(
 def _place(whole: bool, value: InputValue) -> Place:
     if whole:
         return "whole"
-    return "text" if isinstance(value.value, Template) else "nested"
+    match value.value:
+        case {"__value__": Template() as wrapped, **rest} if not rest:  # as ComfyUI wraps lists
+            return "whole" if wrapped.whole else "text"
+        case Template():
+            return "text"
+    return "nested"
 
 
 def _check_slot(
@@ -182,9 +187,6 @@ def _misapplied(param: Param) -> list[Diagnostic]:
         for key, types in _APPLIES_TO.items()
         if key in param.at.mapping and param.type not in types
     ]
-    if param.strip and param.enum:
-        message = "strip means nothing beside enum, whose texts are given as they are"
-        faults.append(param.at.mapping["strip"].error("bad-param", message, at_key=True))
     if param.optional and param.default is not None:
         message = "an optional param has no default: what is absent is left out"
         faults.append(param.at.mapping["default"].error("bad-param", message, at_key=True))

@@ -14,6 +14,7 @@ from ..spec import Workflow
 
 # Up to here every combination is looked at; beyond it none, each, each pair, and all that can go.
 MAX_VARIANTS: Final = 512
+_SHOWN_NAMES: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,12 @@ def _check_output_param(workflow: Workflow) -> list[Diagnostic]:
 
 def _no_output(workflow: Workflow, variant: Variant) -> Diagnostic:
     names = sorted(variant.absent)
-    message = f"without {' and '.join(map(show, names))}, no output node is left"
+    shown = [show(name) for name in names[:_SHOWN_NAMES]]
+    shown += [f"{len(names) - _SHOWN_NAMES} more"] if len(names) > _SHOWN_NAMES else []
+    message = f"without {' and '.join(shown)}, no output node is left"
     hint = "make it required, or feed it to an input that may be left out"
+    if names and (group := workflow.params[names[0]].group):
+        hint = f"write ${{{'|'.join(group)}}} for the one that is given"
     if not names:
         at = workflow.at.mapping["graph"]
         return at.error("no-output", "no output node: nothing would run", at_key=True)

@@ -320,7 +320,9 @@ def _how_to_add(taken: Input) -> str | None:
 
 def _how_to_link(taken: Input, value: list[Any]) -> str | None:
     match value:
-        case [int() as node, int() as output] if 0 <= node < _LONGEST_ID > output >= 0:
+        case [int() as node, int() as output] if (
+            not isinstance(output, bool) and 0 <= node < _LONGEST_ID > output >= 0
+        ):
             return f"node ids are texts: {_shown_link(str(int(node)), output)}"
         case [str() as node, _]:
             return f"outputs are whole numbers from 0: {_shown_link(node, 0)}"

@@ -26,6 +26,9 @@ _RAISED: Final = (ArithmeticError, TypeError, ValueError)
 class Unknown:
     """A value that is not known here, whatever it will be; where it comes from, it is checked."""
 
+    def __repr__(self) -> str:
+        return "a param's value"
+
 
 class Misfit(NamedTuple):
     """Why an input does not take a value."""
