@@ -81,6 +81,8 @@ class _Workflow:
         self._workflow = checked.workflow
         self._used = used
         self._attributes = attribute_names(self._workflow.params)
+        sent = sent_nodes(self._workflow)
+        self._nodes = [node for node in self._workflow.graph.values() if node.id in sent]
         self._locals: dict[frozenset[str], tuple[str, Source]] = {}
         self._name_locals()
 
@@ -89,7 +91,7 @@ class _Workflow:
         fields = [self._field(param) for param in workflow.params.values()]
         if fields:
             self._used.add("Field")
-        nodes = [self._node(node) for node in self._nodes()]
+        nodes = [self._node(node) for node in self._nodes]
         left_out = self._left_out()
         returned = self._returned(bool(left_out))
         reads_item = bool(
@@ -97,7 +99,7 @@ class _Workflow:
             or left_out
             or self._locals
             or (workflow.output and workflow.output.param)
-            or any(value.slots for node in self._nodes() for value in node.inputs.values())
+            or any(value.slots for node in self._nodes for value in node.inputs.values())
         )
         return {
             "route": Source(workflow.route),
@@ -224,10 +226,6 @@ class _Workflow:
             return Source("MAX_SEED")
         return _number(param.maximum, param)
 
-    def _nodes(self) -> Iterable[GraphNode]:
-        sent = sent_nodes(self._workflow)
-        return [node for node in self._workflow.graph.values() if node.id in sent]
-
     def _node(self, node: GraphNode) -> dict[str, Source]:
         inputs = (
             f"{literal(name)}: {expression(value.value, self._typed, self._as_text)}"
@@ -242,7 +240,7 @@ class _Workflow:
         }
 
     def _left_out(self) -> list[dict[str, Source]]:
-        sent = {node.id for node in self._nodes()}
+        sent = {node.id for node in self._nodes}
         changes: list[dict[str, Source]] = []
         for name, gone in self._checked.left_out.items():
             nodes = [literal(node) for node in gone.nodes if node in sent]
@@ -270,7 +268,7 @@ class _Workflow:
         """Name a variable for each affixed param and for each choice between params."""
         slots = [
             slot
-            for node in self._nodes()
+            for node in self._nodes
             for value in node.inputs.values()
             for slot, _ in value.slots
         ]

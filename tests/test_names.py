@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, create_model
 
+from generator.check import bounds
 from generator.check.names import RESERVED_ROUTES
 from generator.diagnostics import as_text
+from generator.graph import catalog
 from generator.names import (
     WORKFLOW_NAME,
     attribute_names,
@@ -23,6 +25,7 @@ from generator.names import (
     module_name,
 )
 from generator.render import render
+from templates import params
 from templates.params import Request
 
 from .conftest import GPU_YAML, CheckProject, MakeProject
@@ -437,3 +440,9 @@ def test_a_folder_that_is_no_project(tmp_path: Path, check_project: CheckProject
         ("models.yaml", 1, 1, "missing-file"),
         ("workflows", 1, 1, "missing-file"),
     ]
+
+
+def test_what_stands_in_the_generator_and_in_the_app_is_the_same() -> None:
+    """The app imports nothing of the generator, so two constants stand in both."""
+    assert params.MAX_SEED == bounds.MAX_SEED
+    assert frozenset(params.MODEL_EXTENSIONS) == catalog.MODEL_EXTENSIONS

@@ -34,19 +34,23 @@ class Feed:
         return f'node {show(self.node.id)} {self.node.class_type} input "{self.input}"'
 
 
+# Inputs whose whole value is the param, with their schemas: they say what it may be.
+Bounding = list[tuple[Feed, Input]]
+
+
 def resolve(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
     """Return a param with its bounds filled in from the inputs that it feeds.
 
     Then its default, examples and options are checked against them.
     """
     faults = [
-        _wrong_type(param, feed)
+        _wrong_type(param, feed, feed.schema)
         for feed in feeds
         if feed.schema and not _accepts(feed.schema, param, feed.place)
     ]
     if faults:
         return param, faults
-    bounding = [feed for feed in feeds if feed.place == "whole" and feed.schema]
+    bounding = [(feed, feed.schema) for feed in feeds if feed.place == "whole" and feed.schema]
     if param.type in NUMBER_TYPES:
         is_known = all(feed.schema for feed in feeds)
         param, faults = _resolve_range(param, bounding, is_known)
@@ -109,33 +113,22 @@ def _options(schema: Input, param: Param) -> list[Any]:
     ]
 
 
-def _wrong_type(param: Param, feed: Feed) -> Diagnostic:
-    assert feed.schema is not None
-    wanted = feed.schema.type
-    if wanted == "COMBO" and feed.schema.folders:
+def _wrong_type(param: Param, feed: Feed, schema: Input) -> Diagnostic:
+    wanted = schema.type
+    if wanted == "COMBO" and schema.folders:
         wanted = "the name of a model file (type: model)"
-    elif wanted == "COMBO" and feed.schema.media:
+    elif wanted == "COMBO" and schema.media:
         wanted = "the name of an uploaded file (type: image, video or audio)"
-    elif wanted == "COMBO" and not feed.schema.is_open:
-        wanted = f"one of {some(feed.schema.options)}"
+    elif wanted == "COMBO" and not schema.is_open:
+        wanted = f"one of {some(schema.options)}"
     what = "text around a slot" if feed.place == "text" else f"a param of type {param.type}"
     message = f"{feed.node.class_type} takes {wanted} here, not {what} ({show(param.name)})"
     return feed.at.error("param-type", message, node=feed.node.id, input=feed.input)
 
 
-def _resolve_range(
-    param: Param, feeds: list[Feed], is_known: bool
-) -> tuple[Param, list[Diagnostic]]:
-    lows = [
-        (feed.schema.minimum, feed)
-        for feed in feeds
-        if feed.schema and feed.schema.minimum is not None
-    ]
-    highs = [
-        (feed.schema.maximum, feed)
-        for feed in feeds
-        if feed.schema and feed.schema.maximum is not None
-    ]
+def _resolve_range(param: Param, feeds: Bounding, is_known: bool) -> tuple[Param, list[Diagnostic]]:
+    lows = [(schema.minimum, feed) for feed, schema in feeds if schema.minimum is not None]
+    highs = [(schema.maximum, feed) for feed, schema in feeds if schema.maximum is not None]
     low = max(lows, key=lambda pair: pair[0], default=None)
     high = min(highs, key=lambda pair: pair[0], default=None)
     faults: list[Diagnostic] = []
@@ -187,28 +180,25 @@ def _fits_nothing(param: Param) -> bool:
     return first > param.maximum
 
 
-def _resolve_options(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
+def _resolve_options(param: Param, feeds: Bounding) -> tuple[Param, list[Diagnostic]]:
     closed = [
-        feed
-        for feed in feeds
-        if feed.schema and feed.schema.type == "COMBO" and not feed.schema.is_open
+        (feed, schema) for feed, schema in feeds if schema.type == "COMBO" and not schema.is_open
     ]
     if not closed or param.prefix or param.suffix:
         return param, []
     faults: list[Diagnostic] = []
     if param.enum:
         at = param.at.mapping["enum"].items
-        for feed in closed:
-            assert feed.schema is not None
-            for item in (item for item in at if item.value not in feed.schema.options):
+        for feed, schema in closed:
+            for item in (item for item in at if item.value not in schema.options):
                 message = f"{show(item.value)} is no option of {feed}"
-                hint = _nearest_option(item.value, feed.schema.options)
+                hint = _nearest_option(item.value, schema.options)
                 faults.append(item.error("param-options", message, hint=hint))
         return param, faults
     shared = [
         option
-        for option in _options(closed[0].schema or Input(""), param)
-        if all(feed.schema and option in feed.schema.options for feed in closed)
+        for option in _options(closed[0][1], param)
+        if all(option in schema.options for _, schema in closed)
     ]
     if not shared:
         message = f"the inputs of param {show(param.name)} have no option in common"
@@ -216,12 +206,12 @@ def _resolve_options(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagn
     return replace(param, enum=tuple(shared)), faults
 
 
-def _resolve_folder(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagnostic]]:
-    listing = [feed for feed in feeds if feed.schema and feed.schema.folders]
+def _resolve_folder(param: Param, feeds: Bounding) -> tuple[Param, list[Diagnostic]]:
+    listing = [(feed, schema.folders) for feed, schema in feeds if schema.folders]
     shared = [
         folder
-        for folder in (listing[0].schema.folders if listing and listing[0].schema else ())
-        if all(feed.schema and folder in feed.schema.folders for feed in listing)
+        for folder in (listing[0][1] if listing else ())
+        if all(folder in folders for _, folders in listing)
     ]
     if param.folder is None:
         if len(shared) == 1:
@@ -230,7 +220,7 @@ def _resolve_folder(param: Param, feeds: list[Feed]) -> tuple[Param, list[Diagno
         hint = f"folder: {' or '.join(shared)}" if shared else None
         return param, [param.at.error("param-folder", message, hint=hint, at_key=True)]
     if listing and param.folder not in shared:
-        message = f"folder {show(param.folder)} is not what {listing[0]} reads"
+        message = f"folder {show(param.folder)} is not what {listing[0][0]} reads"
         hint = f"it reads {' and '.join(shared)}" if shared else None
         return param, [param.at.mapping["folder"].error("param-folder", message, hint=hint)]
     return param, []
