@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.set-up
-SOURCES := generator templates tests bench
+SOURCES := generator templates tests bench docs
+PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate build test test-engine lint golden bench clean
+.PHONY: help setup validate build serve test test-engine lint golden pictures bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +19,9 @@ validate: $(STAMP) ## check gpu.yaml, models.yaml and workflows/*.yaml
 
 build: $(STAMP) ## check the specs and render them into build/
 	@$(RUN) -m generator build
+
+serve: $(STAMP) ## build, then serve the API; PORT=8000, COMFYUI_URL= for a ComfyUI that is up
+	@$(RUN) -m generator serve --port $(PORT) $(if $(COMFYUI_URL),--comfyui-url $(COMFYUI_URL))
 
 test: $(STAMP) ## run the tests
 	@$(RUN) -m pytest
@@ -34,6 +38,9 @@ lint: $(STAMP) ## check the code's style and types, the rendered code's too
 
 golden: $(STAMP) ## update tests/golden after a change to the specs or templates
 	@$(RUN) -m pytest -q tests/test_golden.py --update-golden
+
+pictures: $(STAMP) ## make the pictures of README and docs
+	@$(RUN) -m docs.pictures
 
 bench: $(STAMP) ## measure how long a build takes, against the imports that it needs
 	@$(RUN) -m bench.build

@@ -19,9 +19,11 @@ from .diagnostics import (
     has_errors,
     sorted_once,
 )
-from .project import is_project, load_project
+from .graph.catalog import open_catalog, versions
+from .project import CATALOGS, is_project, load_project
 from .publish import PublishError, publish
 from .python_format import FormatError
+from .spec import Models
 
 CLEAN: Final = 0
 FAULTS: Final = 1
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     root = Path(options.project)
-    if not is_project(root):
+    if options.needs_project and not is_project(root):
         return _refuse(
             f"{root.resolve()} holds no project: no gpu.yaml and no workflows/. "
             "Run this in a project's folder, or give one with --project."
@@ -82,6 +84,60 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder to render into, from this one (default: build in the project)",
     )
+    serve = _add(
+        commands,
+        "serve",
+        _serve,
+        "build, then serve the API on this machine",
+        "Builds, then serves the API on 127.0.0.1 until Ctrl-C. Without --comfyui-url a preview "
+        "engine answers with placeholders of the right kind and size: no GPU, no weights.",
+    )
+    serve.add_argument(
+        "--port", type=_port, default=8000, help="0 is any that is free (default: 8000)"
+    )
+    serve.add_argument(
+        "--comfyui-url", metavar="URL", help="a ComfyUI that is up (default: a preview engine)"
+    )
+    lint = _add(
+        commands,
+        "lint",
+        _lint,
+        "check graphs in ComfyUI's API format",
+        "Checks files that ComfyUI exports with Workflow > Export (API), by the rules of validate. "
+        "Models and packs are those of the project; with --no-models no project is needed.",
+    )
+    lint.set_defaults(needs_project=False)
+    lint.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a graph as JSON")
+    lint.add_argument(
+        "--no-models",
+        action="store_true",
+        help="do not ask whether files are declared, only whether a model folder can list them; "
+        "all packs with node schemas count as installed",
+    )
+    lint.add_argument(
+        "--allow-api-nodes",
+        action="store_true",
+        help="accept nodes that call the paid service of a vendor",
+    )
+    catalog = _add(
+        commands,
+        "catalog",
+        _catalog,
+        "make node schemas from a ComfyUI that runs",
+        "Writes what the classes of a running ComfyUI take into catalogs/ of the project, where "
+        "validate, lint and the preview engine find it: one file for ComfyUI, one for each pack.",
+    )
+    catalog.add_argument("--url", required=True, help="such as http://127.0.0.1:8188")
+    catalog.add_argument(
+        "--models",
+        metavar="DIR",
+        type=Path,
+        help="ComfyUI's models folder, when it is on this machine: empty marker files are put into "
+        "its folders for a moment, to see which input lists which folder",
+    )
+    catalog.add_argument(
+        "--out", metavar="DIR", type=Path, help="(default: catalogs in the project)"
+    )
     _add(
         commands,
         "requirements",
@@ -100,7 +156,7 @@ def _add(
     description: str,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=description)
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, needs_project=True)
     parser.add_argument(
         "--project", metavar="DIR", default=".", help="folder of the project (default: this one)"
     )
@@ -128,22 +184,99 @@ def _validate(root: Path, options: argparse.Namespace) -> int:
 
 
 def _build(root: Path, options: argparse.Namespace) -> int:
+    code, _ = _render(root, Path(options.out) if options.out else root / "build", options)
+    return code
+
+
+def _serve(root: Path, options: argparse.Namespace) -> int:
+    code, checked = _render(root, root / "build", options)
+    if code != CLEAN or checked is None:
+        return code
+    from .serve import ServeError, serve
+
+    try:
+        return serve(checked, root, port=options.port, comfyui_url=options.comfyui_url)
+    except ServeError as error:
+        return _refuse(str(error))
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text[:9]) > 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _render(root: Path, target: Path, options: argparse.Namespace) -> tuple[int, Checked | None]:
+    """Check the specs and render them, and return the exit code and what was checked."""
     checked, diagnostics = _check(root)
     code = _report([d for d in diagnostics if d.severity is not Severity.INFO], options)
     if code != CLEAN or checked is None:
         if not options.quiet:
             print(f"nothing rendered: {_summary(diagnostics)}", file=sys.stderr)
-        return code
+        return code, None
     from .render import render
 
-    target = Path(options.out) if options.out else root / "build"
     try:
         changed = publish(render(checked), target)
     except (FormatError, PublishError) as error:
-        return _refuse(str(error))
+        return _refuse(str(error)), None
     if not options.quiet:
         routes = " ".join(c.workflow.route for c in checked.workflows)
         print(f"{target}/ {'rendered' if changed else 'is up to date'}: {routes}", file=sys.stderr)
+    return CLEAN, checked
+
+
+def _lint(root: Path, options: argparse.Namespace) -> int:
+    from .lint import Rules, lint
+
+    models: Models | None = None
+    catalogs: tuple[Path, ...] = (CATALOGS,)
+    version = versions(*catalogs)[-1]
+    if is_project(root):
+        project, faults = load_project(root)
+        catalogs = project.catalogs
+        if project.models is None or project.settings is None:
+            broken = [d for d in sorted_once(faults) if d.file in ("gpu.yaml", "models.yaml")]
+            _report(broken, options)
+            return COULD_NOT_RUN
+        models, version = project.models, project.settings.comfyui.version
+    elif not options.no_models:
+        return _refuse(
+            f"{root.resolve()} holds no project, so nobody has declared models: "
+            "give one with --project, or ask nothing about models with --no-models"
+        )
+    if version not in versions(*catalogs):
+        return _refuse(f"there are no node schemas of ComfyUI {version}")
+    rules = Rules(
+        open_catalog(catalogs[0], version, *catalogs[1:]),
+        None if options.no_models else models,
+        allow_api_nodes=options.allow_api_nodes,
+    )
+    diagnostics = sorted_once(d for path in options.files for d in lint(path, str(path), rules))
+    code = _report(diagnostics, options)
+    if not options.quiet:
+        count = f"{len(options.files)} file{'s' if len(options.files) != 1 else ''}"
+        print(f"{count}: {_summary(diagnostics)}", file=sys.stderr)
+    return code
+
+
+def _catalog(root: Path, options: argparse.Namespace) -> int:
+    from .observe import ObserveError, observe, write_catalogs
+
+    project, _ = load_project(root)
+    commits = {p.name: p.commit for p in project.models.packs.values()} if project.models else {}
+    target = options.out or root / "catalogs"
+    try:
+        sources = observe(options.url, options.models, commits)
+        written = write_catalogs(sources, target)
+    except (ObserveError, OSError) as error:
+        return _refuse(str(error))
+    if not options.quiet:
+        for path, count in written.items():
+            print(f"{path}: {count} classes", file=sys.stderr)
+        if options.models is None:
+            hint = "without --models it is not known which model folder an input lists"
+            print(f"warning: {hint}; such inputs go unchecked", file=sys.stderr)
     return CLEAN
 
 

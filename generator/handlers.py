@@ -1,16 +1,17 @@
 """The values of templates/handlers/handler.py.j2: request models and graph builders as source."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 from .check import CheckedWorkflow
 from .check.bounds import MAX_SEED
 from .check.reach import sent_nodes
-from .names import attribute_names, class_name, function_name, local_names
+from .media_types import media_types
+from .names import attribute_names, class_name, function_name, local_names, setup_name
 from .pycode import Source, docstring, expression, identifier, literal, prose
 from .slots import Slot
-from .spec import INTEGER_TYPES, MEDIA_TYPES, NUMBER_TYPES, GraphNode, Param
+from .spec import INTEGER_TYPES, MEDIA_TYPES, NUMBER_TYPES, GraphNode, Param, Settings
 
 # Where the names come from that rendered modules may use.
 _IMPORTS: Final = {
@@ -19,13 +20,17 @@ _IMPORTS: Final = {
     "Literal": "typing",
     "Mapping": "collections.abc",
     "deepcopy": "copy",
+    "FastAPI": "fastapi",
     "Field": "pydantic",
+    "Backend": "..gateway.backend",
+    "add_endpoint": "..gateway.endpoints",
+    "Endpoint": "..gateway.service",
     "with_positive_text": "..graph.prompt",
     "Graph": "..graph.records",
     "needed": "..graph.records",
     "without": "..graph.records",
     **dict.fromkeys(
-        "MAX_SEED Audio Image ModelFile Options Request Step Stripped Video WholeGraph affix drawn given text".split(),
+        "MAX_SEED Audio Files Image ModelFile Options Request Step Stripped Video WholeGraph affix drawn given text".split(),
         "..params",
     ),
 }
@@ -44,11 +49,20 @@ _ANNOTATIONS: Final = {
 _SUMMARY_LENGTH: Final = 200
 
 
-def handler_values(module: str, workflows: Iterable[CheckedWorkflow]) -> dict[str, Any]:
+def handler_values(
+    module: str, workflows: Sequence[CheckedWorkflow], settings: Settings
+) -> dict[str, Any]:
     """Return what the template prints for one module; every printed value is Source."""
-    used = {"Any", "Graph", "Mapping", "Request"}
-    rendered = [_Workflow(checked, used).values() for checked in workflows]
-    return {"module": identifier(module), "workflows": rendered, "imports": _imports(used)}
+    used = {"Any", "Backend", "Endpoint", "FastAPI", "Graph", "Mapping", "Request", "add_endpoint"}
+    rendered = [_Workflow(checked, settings, used).values() for checked in workflows]
+    routes = " and ".join(f"POST {checked.workflow.route}" for checked in workflows)
+    return {
+        "module": identifier(module),
+        "setup": identifier(setup_name(module)),
+        "setup_doc": docstring(f"Add {routes} to an app."),
+        "workflows": rendered,
+        "imports": _imports(used),
+    }
 
 
 def _imports(used: set[str]) -> Source:
@@ -76,8 +90,9 @@ def _isort_key(name: str) -> tuple[bool, bool, str]:
 class _Workflow:
     """One endpoint's request model and builder; notes the names that they import."""
 
-    def __init__(self, checked: CheckedWorkflow, used: set[str]) -> None:
+    def __init__(self, checked: CheckedWorkflow, settings: Settings, used: set[str]) -> None:
         self._checked = checked
+        self._settings = settings
         self._workflow = checked.workflow
         self._used = used
         self._attributes = attribute_names(self._workflow.params)
@@ -89,6 +104,8 @@ class _Workflow:
     def values(self) -> dict[str, Any]:
         workflow = self._workflow
         fields = [self._field(param) for param in workflow.params.values()]
+        if workflow.graph_param:
+            fields.append(self._files_field())
         if fields:
             self._used.add("Field")
         nodes = [self._node(node) for node in self._nodes]
@@ -120,8 +137,36 @@ class _Workflow:
             "left_out": left_out,
             "adjusted": returned is not None,
             "returned": returned,
+            "endpoint": self._endpoint(),
             **self._graph_param(),
         }
+
+    def _endpoint(self) -> Source:
+        """Return the record that tells the gateway of the endpoint."""
+        workflow, settings = self._workflow, self._settings
+        seeds = [name for name, param in workflow.params.items() if param.type == "seed"]
+        seed = "seed" if "seed" in seeds else next(iter(seeds), None)
+        arguments: dict[str, Source] = {
+            "name": literal(workflow.name),
+            "route": literal(workflow.route),
+            "request": identifier(class_name(workflow.name)),
+            "build": identifier(function_name(workflow.name)),
+            "media_types": literal(media_types(workflow, self._checked.classes)),
+            "profile": literal(workflow.gpu or settings.default_gpu),
+            "timeout": literal(workflow.timeout or settings.scaling.timeout),
+            "file": literal(workflow.file),
+        }
+        for key, text in {"summary": workflow.summary, "description": workflow.description}.items():
+            if text:
+                arguments[key] = prose(text)
+        if seed:
+            arguments["seed"] = literal(self._attributes[seed])
+        if workflow.graph_param:
+            arguments["graph"] = literal(self._attributes[workflow.graph_param])
+        if not workflow.enabled:
+            arguments["enabled"] = literal(False)
+        keywords = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        return Source(f"Endpoint({keywords})")
 
     def _files(self) -> str:
         base = f", which extends {self._workflow.extends}.yaml" if self._workflow.extends else ""
@@ -166,6 +211,16 @@ class _Workflow:
             "name": identifier(attribute),
             "annotation": Source(annotation),
             "value": Source(f"Field({value})"),
+        }
+
+    def _files_field(self) -> dict[str, Source]:
+        """Return the field for the files that come with a graph."""
+        self._used.add("Files")
+        description = "Pictures, videos and sounds that the graph loads, by the names in it."
+        return {
+            "name": identifier("files"),
+            "annotation": Source("Files"),
+            "value": Source(f"Field(default_factory=dict, description={prose(description)})"),
         }
 
     def _annotation(self, param: Param) -> str:

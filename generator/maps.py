@@ -1,6 +1,7 @@
 """The JSON files of build/: which routes there are, and where everything was written."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +14,22 @@ from .spec import GraphNode
 def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
     """Return build/manifest.json: generator, routes, and every other file with its SHA-256.
 
-    `spec` is a hash over all of them: two builds with the same one are the same.
+    `families` are those of the models that models.yaml declares, by folder/file.
+
+    `spec` is a hash over all of it: two builds with the same one are the same.
     """
-    hashes = {path: hashlib.sha256(files[path]).hexdigest() for path in sorted(files)}
-    lines = "".join(f"{path} {digest}\n" for path, digest in hashes.items())
-    return {
+    said: dict[str, Any] = {
         "generator": __version__,
-        "spec": hashlib.sha256(lines.encode()).hexdigest(),
         "routes": {c.workflow.route: _route(c, checked) for c in checked.workflows},
-        "files": hashes,
+        "families": {
+            model.destination: model.family
+            for _, model in sorted(checked.models.models.items())
+            if model.family
+        },
+        "files": {path: hashlib.sha256(files[path]).hexdigest() for path in sorted(files)},
     }
+    spec = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    return {"spec": spec, **said}
 
 
 def sourcemap(checked: Checked) -> dict[str, Any]:

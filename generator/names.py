@@ -31,6 +31,11 @@ def function_name(name: str) -> str:
     return f"build_{name.replace('-', '_')}_workflow"
 
 
+def setup_name(module: str) -> str:
+    """Return the name of the function that adds a handler's endpoints to an app."""
+    return f"setup_{module}_endpoints"
+
+
 def class_name(name: str) -> str:
     """Return the name of a workflow's request model."""
     return "".join(part.capitalize() for part in re.split("[-_]", name)) + "Request"

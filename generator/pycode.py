@@ -6,7 +6,7 @@ checked. The renderer refuses to print any other text, so that no YAML value can
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from .graph.records import Link
@@ -52,7 +52,11 @@ def prose(text: str) -> Source:
 
 def docstring(first: str, rest: str = "") -> Source:
     """Return a docstring: a line, and under it more text on wrapped lines."""
-    lines = [first, *(["", *textwrap.wrap(rest, _DOC_WIDTH), ""] if rest else [])]
+    return docstring_of([first, *(["", *textwrap.wrap(rest, _DOC_WIDTH), ""] if rest else [])])
+
+
+def docstring_of(lines: Iterable[str]) -> Source:
+    """Return a docstring of lines; one that ends below its first line needs an empty last one."""
     escaped = [_escaped(line).replace('\\"', '"').replace('"""', '\\"\\"\\"') for line in lines]
     if escaped[-1].endswith('"'):
         escaped.append("")

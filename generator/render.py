@@ -10,10 +10,12 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .check import Checked, CheckedWorkflow
+from .client import client_values
 from .graph.catalog import CatalogFile
 from .handlers import handler_values
 from .maps import manifest, sourcemap
-from .pycode import Source, literal
+from .names import setup_name
+from .pycode import Source, identifier, literal
 from .python_format import formatted
 from .spec import Settings
 
@@ -33,8 +35,12 @@ def render(checked: Checked) -> Files:
     rendered: dict[str, str] = {}
     for module, group in groupby(_by_handler(checked), key=lambda c: c.workflow.handler):
         template = environment.get_template("handlers/handler.py.j2")
-        rendered[f"handlers/{module}.py"] = template.render(handler_values(module, list(group)))
+        rendered[f"handlers/{module}.py"] = template.render(
+            handler_values(module, list(group), checked.settings)
+        )
+    rendered["api.py"] = environment.get_template("api.py.j2").render(modules=_modules(checked))
     rendered["config.py"] = environment.get_template("config.py.j2").render(s=_config(checked))
+    rendered["client.py"] = environment.get_template("client.py.j2").render(client_values(checked))
     tracker = environment.get_template("utils/cost_tracker.py.j2")
     rendered["utils/cost_tracker.py"] = tracker.render(_prices(checked.settings))
     files = formatted(rendered) | _copied() | _graph(checked)
@@ -64,6 +70,11 @@ def _only_source(value: Any) -> str:
 
 def _by_handler(checked: Checked) -> list[CheckedWorkflow]:
     return sorted(checked.workflows, key=lambda c: (c.workflow.handler, c.workflow.name))
+
+
+def _modules(checked: Checked) -> list[dict[str, Source]]:
+    modules = sorted({c.workflow.handler for c in checked.workflows})
+    return [{"name": identifier(m), "setup": identifier(setup_name(m))} for m in modules]
 
 
 def _config(checked: Checked) -> dict[str, Source]:

@@ -348,7 +348,8 @@ def test_json_schema_describes_every_field(route: str) -> None:
     """What goes into OpenAPI: the manifest's params, described, required as they are."""
     schema = endpoint(route)[0].model_json_schema()
     Draft202012Validator.check_schema(schema)
-    assert list(schema["properties"]) == list(ROUTES[route]["params"])
+    params = list(ROUTES[route]["params"])
+    assert list(schema["properties"]) == params + (["files"] if "workflow" in params else [])
     assert [n for n, one in schema["properties"].items() if not one.get("description")] == []
     assert schema["required"] == REQUIRED[route]
     assert schema["additionalProperties"] is False
@@ -663,7 +664,7 @@ graph:
 DOLLARS = """\
 params: {n: {type: integer}}
 graph:
-  1: {class_type: PreviewAny, inputs: {source: "$${n} {n} {{n}} $n $ {n} %s"}}
+  1: {class_type: PreviewAny, inputs: {source: {__value__: "$${n} {n} {{n}} $n $ {n} %s"}}}
   2: {class_type: PreviewAny, inputs: {source: "$${n}${n}$5 {${n}} \\\\ \\" ' \\n"}}
   3: {class_type: PreviewAny, inputs: {source: {__value__: ["$${", "${n}", "$$", "$${${n}}"]}}}
 """
@@ -724,7 +725,7 @@ params: {format: {type: string, enum: [b, a], default: a}}
 graph:
   1: {class_type: PrimitiveString, inputs: {value: "${format}"}}
   2: {class_type: PreviewAny, inputs: {source: [1, 0]}}
-  3: {class_type: PreviewAny, inputs: {source: alone}}
+  3: {class_type: PreviewAny, inputs: {source: {__value__: alone}}}
 output: {param: format, nodes: {a: 2, b: "3"}}
 """
 
@@ -853,7 +854,7 @@ CASES: dict[str, tuple[str, list[tuple[Body, Inputs]], list[Body]]] = {
             (
                 {"n": 3},
                 {
-                    "1": {"source": "${n} {n} {{n}} $n $ {n} %s"},
+                    "1": {"source": {"__value__": "${n} {n} {{n}} $n $ {n} %s"}},
                     "2": {"source": "${n}3$5 {3} \\ \" ' \n"},
                     "3": {"source": {"__value__": ["${", 3, "$$", "${3}"]}},
                 },
@@ -930,7 +931,7 @@ CASES: dict[str, tuple[str, list[tuple[Body, Inputs]], list[Body]]] = {
         OUTPUT_BY_PARAM,
         [
             ({}, {"1": {"value": "a"}, "2": {"source": ["1", 0]}}),
-            ({"format": "b"}, {"3": {"source": "alone"}}),
+            ({"format": "b"}, {"3": {"source": {"__value__": "alone"}}}),
         ],
         [{"format": "c"}, {"format": None}, {"format": "A"}],
     ),
@@ -952,8 +953,12 @@ def test_small_endpoints(name: str, render: Render, monkeypatch: pytest.MonkeyPa
 
 
 def test_titles_and_classes_are_kept(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = "graph:\n  1: {class_type: PreviewAny, inputs: {source: x}, _meta: {title: 'a \"b\"', z: 1}}"
+    spec = "graph:\n  1: {class_type: PreviewAny, inputs: {source: {__value__: x}}, _meta: {title: 'a \"b\"', z: 1}}"
     module = imported(render({"it": spec}), monkeypatch)
     assert module.build_it_workflow({}) == {
-        "1": {"class_type": "PreviewAny", "inputs": {"source": "x"}, "_meta": {"title": 'a "b"'}}
+        "1": {
+            "class_type": "PreviewAny",
+            "inputs": {"source": {"__value__": "x"}},
+            "_meta": {"title": 'a "b"'},
+        }
     }

@@ -197,7 +197,7 @@ graph:
     [builder] = [
         part
         for part in rendered(make_project, check_project, workflow).body
-        if isinstance(part, ast.FunctionDef)
+        if isinstance(part, ast.FunctionDef) and part.name.startswith("build_")
     ]
     variables = [
         target.id

@@ -35,7 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     folders = Folders(options.base_directory.absolute())
     try:
-        catalog = open_catalog(_CATALOGS, options.comfyui)
+        more = [options.catalogs] if options.catalogs else []
+        if options.comfyui not in versions(_CATALOGS, *more):
+            known = ", ".join(versions(_CATALOGS, *more))
+            raise FolderError(
+                f"no node schemas of ComfyUI {options.comfyui}; there are some of {known}"
+            )
+        catalog = open_catalog(_CATALOGS, options.comfyui, *more)
         unknown = set(options.pack or ()) - set(catalog.packs)
         if unknown:
             raise FolderError(f"no node schemas of the pack {', '.join(sorted(unknown))}")
@@ -111,8 +117,16 @@ def _parser() -> argparse.ArgumentParser:
         help="a node pack that is installed; repeatable (default: all with node schemas)",
     )
     parser.add_argument(
+        "--no-packs", dest="pack", action="store_const", const=[], help="no node pack is installed"
+    )
+    parser.add_argument(
+        "--catalogs",
+        type=Path,
+        metavar="DIR",
+        help="more node schemas, as `python -m generator catalog` makes them",
+    )
+    parser.add_argument(
         "--comfyui",
-        choices=known,
         default=known[-1],
         metavar="VERSION",
         help=f"the version to stand in for (default: {known[-1]})",

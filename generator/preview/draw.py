@@ -163,7 +163,7 @@ def _write(image: Image.Image, label: Label) -> None:
     if lines:
         top = height - sum(heights) - 3 * margin
         box = (margin, top, width - margin, height - margin)
-        draw.rounded_rectangle(box, unit, fill=(18, 20, 28, 165))
+        _panel(draw, box, unit, 165)
         y = top + margin
         for (line, font), line_height in zip(lines, heights, strict=True):
             shade = (255, 255, 255, 245) if font is large else (225, 230, 240, 215)
@@ -171,8 +171,16 @@ def _write(image: Image.Image, label: Label) -> None:
             y += line_height
     length = small.getlength(_BADGE)
     box = (width - length - 2.4 * margin, margin, width - margin, margin + 1.7 * unit)
-    draw.rounded_rectangle(box, unit * 0.85, fill=(18, 20, 28, 130))
+    _panel(draw, box, unit * 0.85, 130)
     draw.text((box[0] + 0.7 * margin, margin + unit * 0.35), _BADGE, font=small, fill="white")
+
+
+def _panel(
+    draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], radius: float, alpha: int
+) -> None:
+    """Draw a dark panel; at fractions of a pixel its parts would overlap and show."""
+    left, top, right, bottom = (round(side) for side in box)
+    draw.rounded_rectangle((left, top, right, bottom), round(radius), fill=(18, 20, 28, alpha))
 
 
 def _frame(base: Image.Image, index: int, count: int) -> Image.Image:

@@ -37,6 +37,9 @@ def label(graph: Graph, node: str, stream: Stream, measure: Measure) -> Label:
     classes = [content["class_type"] for content in part.values()]
     loaders = dict.fromkeys(name for name in classes if "Load" in name)
     title = " + ".join(loaders) or part[node]["class_type"]
+    prefix = measure.value(part[node]["inputs"].get("filename_prefix"))
+    if isinstance(prefix, str) and (name := prefix.rpartition("/")[2]):
+        title = f"{name} · {title}"
     return Label(title, prompt, tuple(details), json.dumps([seeds, prompt, classes]))
 
 

@@ -1,4 +1,4 @@
-"""Nodes that make a real ComfyUI do what its own do only with models: work slowly, stop, expand.
+"""Nodes that make a real ComfyUI do what its own do only with models: work slowly, raise, expand.
 
 Loaded by ComfyUI as a custom node; nothing here imports it.
 """
@@ -67,6 +67,21 @@ class ProbeBlock:
         return (ExecutionBlocker("no face found"),)
 
 
+class ProbeRaise:
+    """Raises."""
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
+        return {"required": {"image": ("IMAGE",), "message": ("STRING", {})}}
+
+    def run(self, image: Any, message: str) -> tuple[Any]:  # noqa: ARG002
+        raise ValueError(message)
+
+
 class ProbeExpand:
     """Expands to a preview."""
 
@@ -106,6 +121,7 @@ class ProbeNames:
 NODE_CLASS_MAPPINGS = {
     "ProbeSleep": ProbeSleep,
     "ProbeBlock": ProbeBlock,
+    "ProbeRaise": ProbeRaise,
     "ProbeExpand": ProbeExpand,
     "ProbeNames": ProbeNames,
 }
