@@ -29,6 +29,11 @@ class Project:
     settings: Settings | None
     is_whole: bool
 
+    @property
+    def catalogs(self) -> tuple[Path, ...]:
+        """Where node schemas are: those that come with the generator, then the project's own."""
+        return (CATALOGS, self.root / "catalogs")
+
 
 def is_project(root: Path) -> bool:
     """Say whether a folder holds a project."""

@@ -167,7 +167,7 @@ def test_it_needs_no_other_file(tmp_path: Path) -> None:
 def test_prices_of_several_gpus(make_project: MakeProject) -> None:
     """Each by Modal's name, times the multiplier."""
     gpu = GPU_YAML + "  big: {modal: A100-80GB, vram_gb: 80, price_per_second: 0.000694}\n"
-    node = "1: {class_type: PreviewAny, inputs: {source: x}}"
+    node = "1: {class_type: PreviewAny, inputs: {source: {__value__: x}}}"
     root = make_project({"it": f"graph:\n  {node}\n"}, gpu=gpu + "price_multiplier: 1.25\n")
     assert main(["build", "--quiet", "--project", str(root), "--out", str(root / "app")]) == 0
     program = (

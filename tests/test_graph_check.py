@@ -111,8 +111,12 @@ WRONG: dict[str, tuple[Graph, list[tuple[str, str | None, str | None, str | None
         [("unknown-input", "4", "zz", None), ("dangling-link", "4", "zz", None)],
     ),
     "an input of the frontend": (
-        {"1": node("PreviewAny", source="x", preview="")},
-        [("frontend-input", "1", "preview", "leave it out")],
+        {"1": image(), "2": node("PreviewAny", source=["1", 0], preview="")},
+        [("frontend-input", "2", "preview", "leave it out")],
+    ),
+    "a literal for an input that takes anything": (
+        {"1": node("PreviewAny", source="x")},
+        [("literal-for-link", "1", "source", 'a link is ["node id", output number]')],
     ),
     "a text that is no integer": (
         sampler(steps="many"),

@@ -87,9 +87,11 @@ def workflow_of(texts: list[str], node: str, key: str) -> dict[str, Any]:
                 "_meta": {"title": title},
                 "inputs": {
                     "source": {
-                        key: slots_escaped(literal),
-                        "around": f"{slots_escaped(around)}${{a}}{slots_escaped(around)}",
-                        "b": ["${b}", "${a}"],
+                        "__value__": {
+                            key: slots_escaped(literal),
+                            "around": f"{slots_escaped(around)}${{a}}{slots_escaped(around)}",
+                            "b": ["${b}", "${a}"],
+                        }
                     }
                 },
             },
@@ -112,7 +114,7 @@ def test_text_comes_back_unchanged(rendered: Render, texts: list[str], node: str
     assert (fields["a"].description or "") == about
     assert fields["a"].examples == [example]
     graph = module.build_it_workflow({})
-    source = graph[node]["inputs"]["source"]
+    source = graph[node]["inputs"]["source"]["__value__"]
     assert source[key] == literal
     assert source["around"] == f"{around}{default}{around}"
     assert source["b"] == [f"{prefix}b{suffix}", default]
@@ -127,7 +129,7 @@ def test_a_megabyte_in_every_field(rendered: Render) -> None:
     long = "".join(NASTY) * (1_000_000 // len("".join(NASTY)))
     texts = [long] * 10
     module, _ = rendered(workflow_of(texts, "2", "key"))
-    source = module.build_it_workflow({})["2"]["inputs"]["source"]
+    source = module.build_it_workflow({})["2"]["inputs"]["source"]["__value__"]
     assert source["key"] == long
     assert source["around"] == long * 3
     assert module.ItRequest.model_fields["a"].description == long
@@ -140,6 +142,6 @@ def test_a_megabyte_in_every_field(rendered: Render) -> None:
 def test_a_callers_text_is_no_template(rendered: Render, value: str) -> None:
     """What a caller sends is substituted once: slots and braces in it stay as they are."""
     module, _ = rendered(workflow_of(["x"] * 10, "2", "key"))
-    source = module.build_it_workflow({"a": value})["2"]["inputs"]["source"]
+    source = module.build_it_workflow({"a": value})["2"]["inputs"]["source"]["__value__"]
     assert source["around"] == f"x{value}x"
     assert source["b"][1] == value

@@ -149,7 +149,7 @@ def test_unused_models_and_packs(make_project: MakeProject, check_project: Check
         "models: {}",
         "models: {m: {source: {url: 'https://e/a.ckpt', sha256: %s}, folder: vae}}" % ("e" * 64),
     )
-    clean = "graph: {1: {class_type: PreviewAny, inputs: {source: x}}}\n"
+    clean = "graph: {1: {class_type: PreviewAny, inputs: {source: {__value__: x}}}}\n"
     root = make_project({"it": clean}, models=text)
     assert {d.code for d in check_project(root)[1]} == {
         "unused-model", "unused-pack", "other-commit",
@@ -157,7 +157,8 @@ def test_unused_models_and_packs(make_project: MakeProject, check_project: Check
 
 
 @pytest.mark.parametrize(
-    "broken", ["graph: [", "graph: {1: {class_type: PreviewAni, inputs: {source: x}}}\n"]
+    "broken",
+    ["graph: [", "graph: {1: {class_type: PreviewAni, inputs: {source: {__value__: x}}}}\n"],
 )
 def test_nothing_is_called_unused_while_a_workflow_is_unclear(
     make_project: MakeProject, check_project: CheckProject, broken: str
@@ -226,7 +227,7 @@ def test_a_pack_without_schemas(make_project: MakeProject, check_project: CheckP
     )
     checked, found = check_project(make_project({"it": workflow}, models=models(packs=packs)))
     assert {d.code: str(d.severity) for d in found} == {
-        "no-schemas": "info", "unchecked-class": "warning",
+        "no-schemas": "warning", "unchecked-class": "warning",
     }  # fmt: skip
     assert checked is not None
     assert checked.workflows[0].uses.packs == ("Mine",)
@@ -250,6 +251,66 @@ def test_gpu_profiles(
     make_project: MakeProject, check_project: CheckProject, gpus: str, codes: set[str]
 ) -> None:
     text = 'app: a\npython: "3.11"\ncomfyui: {version: 0.3.71, commit: %s}\ngpus: %s\n'
-    workflow = "graph: {1: {class_type: PreviewAny, inputs: {source: x}}}\n"
+    workflow = "graph: {1: {class_type: PreviewAny, inputs: {source: {__value__: x}}}}\n"
     root = make_project({"it": workflow}, gpu=text % ("e" * 40, gpus))
     assert {d.code for d in check_project(root)[1]} == codes
+
+
+GATED = """\
+models:
+  secret:
+    source: {hf: some/repo, file: secret.safetensors, revision: abcdefabcdefabcdefabcdefabcdefabcdefabcd}
+    folder: checkpoints
+    gated: true
+    size: 50 GB
+packs: {}
+"""
+LOADS = """\
+graph:
+  1: {class_type: CheckpointLoaderSimple, inputs: {ckpt_name: secret.safetensors}}
+  2: {class_type: EmptyLatentImage, inputs: {width: 64, height: 64, batch_size: 1}}
+  3: {class_type: VAEDecode, inputs: {samples: [2, 0], vae: [1, 2]}}
+  4: {class_type: SaveImage, inputs: {images: [3, 0], filename_prefix: x}}
+"""
+
+
+def test_gated_models_need_a_secret(make_project: MakeProject, check_project: CheckProject) -> None:
+    root = make_project({"it": LOADS}, models=GATED)
+    _, [found] = check_project(root)
+    assert (found.code, found.file, found.line) == ("gated-without-secret", "models.yaml", 5)
+    assert found.hint == "add to secrets: in gpu.yaml: huggingface: [HF_TOKEN]"
+    gpu = root / "gpu.yaml"
+    gpu.write_text(gpu.read_text() + "secrets: {hf: [HF_TOKEN]}\n")
+    assert check_project(root)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("vram", "codes"), [(46, ["model-memory"]), (47, []), (48, [])], ids=["20", "47", "48"]
+)
+def test_a_model_fits_the_memory_of_its_gpu(
+    make_project: MakeProject, check_project: CheckProject, vram: int, codes: list[str]
+) -> None:
+    """50 GB are 46.6 GiB."""
+    root = make_project({"it": LOADS}, models=GATED.replace("    gated: true\n", ""))
+    gpu = root / "gpu.yaml"
+    gpu.write_text(gpu.read_text().replace("vram_gb: 48", f"vram_gb: {vram}"))
+    assert [d.code for d in check_project(root)[1]] == codes
+
+
+def test_models_that_fit_one_by_one(make_project: MakeProject, check_project: CheckProject) -> None:
+    second = GATED.replace("secret", "other").partition("models:\n")[2].replace("packs: {}\n", "")
+    both = GATED.replace("packs: {}\n", second + "packs: {}\n").replace("    gated: true\n", "")
+    loads = LOADS.replace(
+        "  4:",
+        "  5: {class_type: CheckpointLoaderSimple, inputs: "
+        "{ckpt_name: other.safetensors}}\n  6: {class_type: VAEDecode, inputs: "
+        "{samples: [2, 0], vae: [5, 2]}}\n  7: {class_type: PreviewImage, inputs: "
+        "{images: [6, 0]}}\n  4:",
+    )
+    _, [found] = check_project(make_project({"it": loads}, models=both))
+    assert (found.code, found.severity, found.file) == (
+        "models-memory",
+        "info",
+        "workflows/it.yaml",
+    )
+    assert "100.0 GB" in found.message

@@ -203,7 +203,7 @@ def random_graph(seed: int) -> Graph:
                 inputs |= {"dotall": chance.choice(flags), "multiline": False}
                 texts.append([key, 0])
         nodes[key] = {"class_type": name, "inputs": inputs}
-    shown = ["${s}", "${t}", "${n}", "${f}", "${g}", "${h}", texts[-1], texts[-2], "always"]
+    shown = ["${s}", "${t}", "${n}", "${f}", "${g}", "${h}", texts[-1], texts[-2], {"__value__": 1}]
     for i, source in enumerate(shown):
         nodes[f"{i}"] = {"class_type": "PreviewAny", "inputs": {"source": source}}
     return nodes
@@ -364,12 +364,13 @@ def test_a_variant_for_every_output() -> None:
 # Diagnostics
 
 PREVIEW = "  {id}: {{class_type: PreviewAny, inputs: {{source: {source}}}}}\n"
-ALWAYS = "  9: {class_type: PreviewAny, inputs: {source: x}}\n"
+ALWAYS = "  9: {class_type: PreviewAny, inputs: {source: {__value__: x}}}\n"
 
 
 def previews(**sources: str) -> str:
     """Return a graph of nodes that show a value: p1="x" is node 1."""
-    nodes = (PREVIEW.format(id=k[1:], source=json.dumps(v)) for k, v in sources.items())
+    values = {k: v if "$" in v else {"__value__": v} for k, v in sources.items()}
+    nodes = (PREVIEW.format(id=k[1:], source=json.dumps(v)) for k, v in values.items())
     return "graph:\n" + "".join(nodes)
 
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 
 from ..diagnostics import Diagnostic
 from ..graph.catalog import Catalog, ClassType, open_catalog, versions
+from ..graph.families import Known
 from ..project import CATALOGS, Project
 from ..spec import Models, Settings, Workflow
 from .classes import check_links, resolve_classes
+from .fit import check_access, check_memory
 from .graphs import check_graphs
-from .models import Uses, check_declarations, check_unused, check_uses
+from .models import Uses, check_declarations, check_unused, check_uses, families_of
 from .names import check_names, check_references
 from .params import check_params
 from .settings import check_settings
@@ -48,24 +50,27 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
     None comes back when models.yaml or gpu.yaml could not be read.
     """
     settings, models = project.settings, project.models
-    known = versions(CATALOGS)
+    known = versions(*project.catalogs)
     faults = check_names(project.workflows.values())
     if settings:
         faults += check_settings(settings, models, known)
     version = settings.comfyui.version if settings else known[-1]
     if version not in known:
         return None, faults
-    catalog = open_catalog(CATALOGS, version)
+    catalog = open_catalog(CATALOGS, version, *project.catalogs[1:])
+    families = families_of(models) if models else {}
     checked: list[CheckedWorkflow] = []
     seen: dict[str, list[Diagnostic]] = {}
     for name, workflow in project.workflows.items():
-        found, seen[name] = _check_workflow(workflow, models, settings, catalog)
+        found, seen[name] = _check_workflow(workflow, models, settings, catalog, families)
         checked.append(found)
     for name, workflow in project.workflows.items():
         faults += _explained(workflow, seen[name], seen)
     if models is None or settings is None:
         return None, faults
     faults += check_declarations(models, catalog)
+    faults += check_access(models, settings)
+    faults += check_memory(((one.workflow, one.uses) for one in checked), models, settings)
     is_known = all(node in one.classes for one in checked for node in one.workflow.graph)
     if project.is_whole and is_known:
         faults += check_unused(models, (one.uses for one in checked))
@@ -73,7 +78,11 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
 
 
 def _check_workflow(
-    workflow: Workflow, models: Models | None, settings: Settings | None, catalog: Catalog
+    workflow: Workflow,
+    models: Models | None,
+    settings: Settings | None,
+    catalog: Catalog,
+    families: Known,
 ) -> tuple[CheckedWorkflow, list[Diagnostic]]:
     classes, faults = resolve_classes(workflow, catalog, models)
     faults += check_links(workflow, classes)
@@ -85,7 +94,7 @@ def _check_workflow(
     left_out, wrong = check_variants(workflow, classes)
     # What may be absent is not known of params that contradict themselves.
     faults += [fault for fault in wrong if is_clear or fault.code != "no-output"]
-    faults += check_graphs(workflow, classes, left_out, catalog)
+    faults += check_graphs(workflow, classes, left_out, catalog, families)
     uses = Uses((), ())
     if models:
         uses, wrong = check_uses(workflow, classes, models)

@@ -6,6 +6,7 @@ from typing import Any, Final
 from ..diagnostics import Diagnostic, Severity
 from ..graph.catalog import Catalog, ClassType
 from ..graph.check import Finding, Unknown, check_graph
+from ..graph.families import Known, check_families
 from ..graph.records import Graph, Link, without
 from ..slots import Template, has_slot
 from ..spec import GraphNode, InputValue, Workflow
@@ -24,8 +25,11 @@ def check_graphs(
     classes: Mapping[str, ClassType],
     left_out: Mapping[str, LeftOut],
     catalog: Catalog,
+    families: Known,
 ) -> list[Diagnostic]:
     """Return what is wrong with the graphs that a workflow may send, each thing once.
+
+    `families` are those that models.yaml declares, by folder/file.
 
     A variant that leaves out more is a part of one that leaves out less, and what is wrong with a
     part is wrong with the whole. So the graph as written is looked at first, with all that it can
@@ -36,13 +40,18 @@ def check_graphs(
         return []
     graph = _plain(workflow)
     outputs = set(workflow.output.nodes.values()) if workflow.output else None
-    whole = [f for f in check_graph(graph, classes, catalog, outputs=outputs) if _is_news(f)]
+
+    def faults(graph: Graph) -> list[Finding]:
+        found = check_graph(graph, classes, catalog, outputs=outputs)
+        return [*found, *check_families(graph, classes, families, outputs=outputs)]
+
+    whole = [finding for finding in faults(graph) if _is_news(finding)]
     in_vain = [finding for finding in whole if finding.code == "unreachable"]
     possible = {_place(finding) for finding in whole if finding.code != "unreachable"}
     found: dict[Finding, None] = {}
     unseen = set(possible)
     for lost in _losses(workflow, left_out) if unseen else ():
-        here = check_graph(without(graph, *lost), classes, catalog, outputs=outputs)
+        here = faults(without(graph, *lost))
         seen = [finding for finding in here if _place(finding) in possible]
         found |= dict.fromkeys(seen)
         unseen -= {_place(finding) for finding in seen}

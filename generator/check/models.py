@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from ..diagnostics import Diagnostic, Severity
 from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, is_model_file
+from ..graph.check import Finding
+from ..graph.families import Known, declared_families, families_named
+from ..graph.family_tables import FAMILIES
 from ..graph.words import did_you_mean, printable, show
 from ..load import Node
 from ..spec import GraphNode, InputValue, Model, Models, Workflow
@@ -35,17 +38,30 @@ def check_uses(
             if schema is None or not schema.folders:
                 continue
             for file, at in _files(workflow, value):
-                found = _model_for(file, schema, models)
+                found = model_for(file, schema, models)
                 if found:
                     used.add(found.name)
-                elif file not in schema.options or is_model_file(file):
-                    faults.append(_undeclared(node, name, file, at, schema, models))
+                elif wrong := undeclared(node.class_type, name, file, schema, models):
+                    faults.append(
+                        at.error(
+                            wrong.code, wrong.message, node=node.id, input=name, hint=wrong.hint
+                        )
+                    )
     folders = {param.folder for param in workflow.params.values() if param.type == "model"}
     used |= {name for name, model in models.models.items() if model.folder in folders}
     packs = {classes[node].pack or "" for node in run if node in classes} | set(workflow.packs)
     packs &= set(models.packs)
     used |= {model for pack in packs for model in models.packs[pack].models}
     return Uses(tuple(sorted(used & set(models.models))), tuple(sorted(packs))), faults
+
+
+def families_of(models: Models) -> Known:
+    """Return the families that models.yaml declares, by folder/file."""
+    return declared_families(
+        (model.folder, model.filename, model.family)
+        for model in models.models.values()
+        if model.family
+    )
 
 
 def check_unused(models: Models, uses: Iterable[Uses]) -> list[Diagnostic]:
@@ -71,7 +87,7 @@ def check_unused(models: Models, uses: Iterable[Uses]) -> list[Diagnostic]:
 
 def check_declarations(models: Models, catalog: Catalog) -> list[Diagnostic]:
     """Return faults of models.yaml itself."""
-    faults = _unlocked(models)
+    faults = _unlocked(models) + _unknown_families(models)
     faults += [
         model.at.mapping["folder"].error(
             "wrong-folder", "folders are below models/ already", hint="leave out models/"
@@ -106,6 +122,20 @@ def _unlocked(models: Models) -> list[Diagnostic]:
     return [at.report(Severity.INFO, "unlocked", message, hint=hint)]
 
 
+def _unknown_families(models: Models) -> list[Diagnostic]:
+    return [
+        model.at.mapping["family"].report(
+            Severity.WARNING,
+            "unknown-family",
+            f"{show(model.family)} is no family that is known here, so it is not followed",
+            hint=did_you_mean(model.family, sorted(FAMILIES))
+            or f"known are {', '.join(sorted(FAMILIES))}",
+        )
+        for model in models.models.values()
+        if model.family and families_named(model.family) is None
+    ]
+
+
 def _check_packs(models: Models, catalog: Catalog) -> list[Diagnostic]:
     faults: list[Diagnostic] = []
     for name, pack in models.packs.items():
@@ -117,8 +147,11 @@ def _check_packs(models: Models, catalog: Catalog) -> list[Diagnostic]:
         file = catalog.packs.get(name)
         if file is None:
             message = f"there are no node schemas of pack {show(name)}: its nodes go unchecked"
-            faults.append(pack.at.report(Severity.INFO, "no-schemas", message, at_key=True))
-        elif file.commit != pack.commit:
+            hint = "make them where it is installed: python -m generator catalog --url URL"
+            faults.append(
+                pack.at.report(Severity.WARNING, "no-schemas", message, hint=hint, at_key=True)
+            )
+        elif file.commit and file.commit != pack.commit:
             message = f"the node schemas of {show(name)} are of another commit, {file.commit}"
             at = pack.at.mapping["commit"]
             faults.append(at.report(Severity.WARNING, "other-commit", message))
@@ -137,7 +170,8 @@ def _collisions(models: Models) -> list[Diagnostic]:
     return faults
 
 
-def _model_for(file: str, schema: Input, models: Models) -> Model | None:
+def model_for(file: str, schema: Input, models: Models) -> Model | None:
+    """Return the declared model that an input reads under a file name."""
     destinations = {f"{folder}/{file}" for folder in schema.folders}
     return next((m for m in models.models.values() if m.destination in destinations), None)
 
@@ -178,22 +212,25 @@ def _items(at: Node | None) -> list[Node]:
     return at.items if at else []
 
 
-def _undeclared(
-    node: GraphNode, name: str, file: str, at: Node, schema: Input, models: Models
-) -> Diagnostic:
+def undeclared(
+    class_type: str, name: str, file: str, schema: Input, models: Models
+) -> Finding | None:
+    """Return what is wrong with a file that no declared model is; None for a fixed option."""
+    if file in schema.options and not is_model_file(file):
+        return None
     folders = " or ".join(schema.folders)
     elsewhere = next((m for m in models.models.values() if m.filename == file), None)
     if elsewhere:
         message = (
             f"{show(file)} is declared for folder {elsewhere.folder}, "
-            f"but {node.class_type} reads {folders} (case matters)"
+            f"but {class_type} reads {folders} (case matters)"
         )
         hint = f"set folder: {schema.folders[0]} for model {show(elsewhere.name)} in models.yaml"
-        return at.error("wrong-folder", message, node=node.id, input=name, hint=hint)
+        return Finding("wrong-folder", "error", message, input=name, hint=hint)
     here = [model.filename for model in models.models.values() if model.folder in schema.folders]
     hint = did_you_mean(file, here) or (
         f"add to models: in models.yaml: NAME: {{source: {{hf: OWNER/REPO, file: {printable(file)}}}, "
         f"folder: {schema.folders[0]}}}"
     )
     message = f"no model {show(file)} is declared in folder {folders}"
-    return at.error("undeclared-model", message, node=node.id, input=name, hint=hint)
+    return Finding("undeclared-model", "error", message, input=name, hint=hint)

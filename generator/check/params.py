@@ -175,6 +175,9 @@ def _check_graph_param(workflow: Workflow) -> list[Diagnostic]:
     if prompt and not (prompt.type == "string" and prompt.optional):
         message = "beside a graph, prompt replaces its positive text: an optional string"
         faults.append(prompt.at.error("bad-param", message, at_key=True))
+    if files := workflow.params.get("files"):
+        message = "beside a graph, files is the API's own: the pictures that the graph loads"
+        faults.append(files.at.error("bad-param", message, at_key=True, hint="take another name"))
     return faults
 
 

@@ -19,6 +19,7 @@ _MEDIA: Final = {
     "mp4": "avi flv gif m4v mkv mov mp4 mpeg mpg ogv ts webm webp wmv",
     "png": "avif bmp gif heic heif ico jfif jpe jpeg jpg png ppm svg tga tif tiff webp",
 }
+_LINK: Final = 'a link is ["node id", output number]'
 _RAISED: Final = (ArithmeticError, TypeError, ValueError)
 
 
@@ -44,6 +45,9 @@ def misfit(taken: Input, value: Any, linked_types: Callable[[], Container[str]])
 
     `linked_types` gives the types that some class outputs and no widget edits.
     """
+    if taken.type == "*" and taken.default is None and isinstance(value, str | float | int):
+        # What takes anything has no widget to write a text or a number into.
+        return Misfit("literal-for-link", f"this input takes a link, not {show(value)}", _LINK)
     if isinstance(value, dict) and "__value__" in value:
         value = value["__value__"]
     if isinstance(value, Unknown):
@@ -57,7 +61,7 @@ def misfit(taken: Input, value: Any, linked_types: Callable[[], Container[str]])
             return _wrong_type(taken, value)
     elif (value is not None or not taken.optional) and _needs_link(taken.type, linked_types):
         message = f"this input takes a link to an output of type {taken.type}, not {show(value)}"
-        return Misfit("literal-for-link", message, 'a link is ["node id", output number]')
+        return Misfit("literal-for-link", message, _LINK)
     return _misfit_range(taken, value) or _off_step(taken, value)
 
 

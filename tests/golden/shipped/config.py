@@ -9,10 +9,16 @@ APP_NAME: Final = "ryla-comfyui"
 PYTHON_VERSION: Final = "3.11"
 REQUIREMENTS: Final[list[str]] = [
     "aiohttp==3.14.5",
+    "av==18.1.0",
     "comfy-cli==1.5.3",
     "fastapi==0.115.4",
+    "fastapi-offline==1.7.7",
+    "httptools==0.9.0",
     "pillow==13.0.0",
     "pydantic==2.14.3",
+    "python-multipart==0.0.34",
+    "uvicorn==0.54.0",
+    "uvloop==0.23.0",
 ]
 APT_PACKAGES: Final[list[str]] = ["git", "wget", "curl"]
 

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self, TypeVar, overload
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, overload
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +31,9 @@ MAX_INTEGER = 2**64 - 1
 
 # How deep a value may nest; ComfyUI's own graphs nest three levels.
 MAX_DEPTH = 64
+
+# How many files a caller may send with a graph.
+MAX_FILES = 16
 
 # The extensions that ComfyUI's model folders list.
 MODEL_EXTENSIONS = (
@@ -105,6 +108,11 @@ class Media:
     """Marks a field as media: an http(s) URL, a data URI or base64; in a graph, a file name."""
 
     kind: str
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(schema) | {"x-media": self.kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +211,16 @@ def text(value: bool | float | str | None) -> str:
     return "" if value is None else str(value)
 
 
+def media_fields(model: type[BaseModel]) -> dict[str, str]:
+    """Return the attributes of a request model that are media, with their kinds."""
+    kinds: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        # An optional field has its marks inside of the union with None.
+        marks = [*field.metadata, *(m for a in get_args(field.annotation) for m in get_args(a))]
+        kinds.update((name, mark.kind) for mark in marks if isinstance(mark, Media))
+    return kinds
+
+
 def _model_file(name: str) -> str:
     """Refuse names that lead out of the model folder, or that ComfyUI would not list."""
     parts = name.split("/")
@@ -219,6 +237,10 @@ def _model_file(name: str) -> str:
 
 def _whole_graph(graph: dict[str, Any]) -> dict[str, Any]:
     """Refuse what is no graph in API format; whether the engine takes it is not asked here."""
+    if isinstance(graph.get("nodes"), list):
+        raise PydanticCustomError(
+            "ui_format", "This is ComfyUI's UI format; export it with Workflow > Export (API)"
+        )
     for node in graph.values():
         if not (
             isinstance(node, dict)
@@ -249,4 +271,8 @@ WholeGraph = Annotated[dict[str, Any], Field(min_length=1), AfterValidator(_whol
 Image = Annotated[str, Media("image"), Field(min_length=1)]
 Video = Annotated[str, Media("video"), Field(min_length=1)]
 Audio = Annotated[str, Media("audio"), Field(min_length=1)]
+Files = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=255)], Annotated[str, Field(min_length=1)]],
+    Field(max_length=MAX_FILES),
+]
 Stripped = Annotated[str, StringConstraints(strip_whitespace=True)]

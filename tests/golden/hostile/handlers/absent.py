@@ -8,8 +8,12 @@ Rendered by `python -m generator build`: edit the YAML files, not this one.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+from fastapi import FastAPI
 from pydantic import Field
 
+from ..gateway.backend import Backend
+from ..gateway.endpoints import add_endpoint
+from ..gateway.service import Endpoint
 from ..graph.records import Graph, needed, without
 from ..params import Image, Options, Request, affix, given, text
 
@@ -98,3 +102,22 @@ def build_absent_workflow(item: AbsentRequest | Mapping[str, Any]) -> Graph:
     if item.word is None:
         graph = without(graph, ("010", "word"))
     return needed(graph, {'a"b': "4", "{{ c }}": 'node " {{ id }} \\ \u2028'}[item.format])
+
+
+def setup_absent_endpoints(app: FastAPI, backend: Backend) -> None:
+    """Add POST /absent to an app."""
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="absent",
+            route="/absent",
+            request=AbsentRequest,
+            build=build_absent_workflow,
+            media_types=["image/png", "text/plain"],
+            profile="small",
+            timeout=1800,
+            file="workflows/absent.yaml",
+            summary="Params that may be absent, and a choice of outputs",
+        ),
+    )

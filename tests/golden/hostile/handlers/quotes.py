@@ -8,8 +8,12 @@ Rendered by `python -m generator build`: edit the YAML files, not this one.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+from fastapi import FastAPI
 from pydantic import Field
 
+from ..gateway.backend import Backend
+from ..gateway.endpoints import add_endpoint
+from ..gateway.service import Endpoint
 from ..graph.records import Graph
 from ..params import Options, Request, affix, text
 
@@ -90,3 +94,23 @@ def build_quotes_workflow(item: QuotesRequest | Mapping[str, Any]) -> Graph:
             "inputs": {"images": ["57:8", 0]},
         },
     }
+
+
+def setup_quotes_endpoints(app: FastAPI, backend: Backend) -> None:
+    """Add POST /hostile/quotes to an app."""
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="quotes",
+            route="/hostile/quotes",
+            request=QuotesRequest,
+            build=build_quotes_workflow,
+            media_types=["text/plain", "image/png"],
+            profile="small",
+            timeout=1800,
+            file="workflows/quotes.yaml",
+            summary='""" ends a docstring, {{ 7*7 }} a template, \\ a line, \u202e turns it round',
+            description="'''\r\n\"\"\"\u2028\u2029\x85\x00{% raw %}${prompt}{# x #}",
+        ),
+    )

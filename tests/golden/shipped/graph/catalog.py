@@ -166,22 +166,24 @@ class Catalog:
         return self._known[key]
 
 
-def open_catalog(directory: Path, version: str) -> Catalog:
-    """Return the catalog of a ComfyUI version.
+def open_catalog(directory: Path, version: str, *more: Path) -> Catalog:
+    """Return the catalog of a ComfyUI version; of two files of a pack the later directory's counts.
 
     Raises:
-        FileNotFoundError: when the directory has no schemas of that version.
+        FileNotFoundError: when no directory has schemas of that version.
     """
-    core = CatalogFile(directory / f"comfyui-{version}.jsonl")
-    if not core.path.is_file():
-        raise FileNotFoundError(core.path)
-    files = (CatalogFile(path) for path in sorted(directory.glob("packs/*.jsonl")))
-    return Catalog(core, {str(file.pack): file for file in files})
+    directories = (directory, *more)
+    cores = [path for d in directories if (path := d / f"comfyui-{version}.jsonl").is_file()]
+    if not cores:
+        raise FileNotFoundError(directory / f"comfyui-{version}.jsonl")
+    files = (CatalogFile(path) for d in directories for path in sorted(d.glob("packs/*.jsonl")))
+    return Catalog(CatalogFile(cores[-1]), {str(file.pack): file for file in files})
 
 
-def versions(directory: Path) -> list[str]:
-    """Return the ComfyUI versions that a directory has schemas of."""
-    return sorted(p.stem.removeprefix("comfyui-") for p in directory.glob("comfyui-*.jsonl"))
+def versions(*directories: Path) -> list[str]:
+    """Return the ComfyUI versions that some directories have schemas of."""
+    paths = {path for directory in directories for path in directory.glob("comfyui-*.jsonl")}
+    return sorted({path.stem.removeprefix("comfyui-") for path in paths})
 
 
 def is_model_file(name: str) -> bool:

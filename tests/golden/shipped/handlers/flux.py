@@ -10,8 +10,12 @@ Rendered by `python -m generator build`: edit the YAML files, not this one.
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import Field
 
+from ..gateway.backend import Backend
+from ..gateway.endpoints import add_endpoint
+from ..gateway.service import Endpoint
 from ..graph.records import Graph
 from ..params import MAX_SEED, Request, drawn
 
@@ -181,3 +185,39 @@ def build_flux_dev_workflow(item: FluxDevRequest | Mapping[str, Any]) -> Graph:
             "inputs": {"filename_prefix": "flux-dev", "images": ["8", 0]},
         },
     }
+
+
+def setup_flux_endpoints(app: FastAPI, backend: Backend) -> None:
+    """Add POST /flux and POST /flux-dev to an app."""
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="flux",
+            route="/flux",
+            request=FluxRequest,
+            build=build_flux_workflow,
+            media_types=["image/png"],
+            profile="l40s",
+            timeout=1800,
+            file="workflows/flux.yaml",
+            summary="FLUX.1 [schnell]: a picture from text in four steps",
+            seed="seed",
+        ),
+    )
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="flux-dev",
+            route="/flux-dev",
+            request=FluxDevRequest,
+            build=build_flux_dev_workflow,
+            media_types=["image/png"],
+            profile="l40s",
+            timeout=1800,
+            file="workflows/flux-dev.yaml",
+            summary="FLUX.1 [dev]: a picture from text, slower and better than schnell",
+            seed="seed",
+        ),
+    )

@@ -8,8 +8,12 @@ Rendered by `python -m generator build`: edit the YAML files, not this one.
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from fastapi import FastAPI
 from pydantic import Field
 
+from ..gateway.backend import Backend
+from ..gateway.endpoints import add_endpoint
+from ..gateway.service import Endpoint
 from ..graph.records import Graph
 from ..params import MAX_SEED, Image, Request, drawn
 
@@ -199,3 +203,29 @@ def build_flux_instantid_workflow(item: FluxInstantidRequest | Mapping[str, Any]
             "inputs": {"samples": ["49", 0], "vae": ["40", 2]},
         },
     }
+
+
+def setup_instantid_endpoints(app: FastAPI, backend: Backend) -> None:
+    """Add POST /flux-instantid to an app."""
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="flux-instantid",
+            route="/flux-instantid",
+            request=FluxInstantidRequest,
+            build=build_flux_instantid_workflow,
+            media_types=["image/png"],
+            profile="l40s",
+            timeout=1800,
+            file="workflows/flux-instantid.yaml",
+            summary="FLUX.1 [dev] with InstantID: a picture with the face of a reference",
+            description=(
+                "Two stages. FLUX.1 [dev] composes the picture from the prompt; SDXL with"
+                " InstantID, which exists for SDXL alone, then repaints it with the face "
+                "of the reference, in the place and pose that the composition has. The "
+                "prompt must lead to a picture with a face."
+            ),
+            seed="seed",
+        ),
+    )

@@ -8,8 +8,12 @@ Rendered by `python -m generator build`: edit the YAML files, not this one.
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from fastapi import FastAPI
 from pydantic import Field
 
+from ..gateway.backend import Backend
+from ..gateway.endpoints import add_endpoint
+from ..gateway.service import Endpoint
 from ..graph.records import Graph
 from ..params import MAX_SEED, ModelFile, Request, Stripped, affix, drawn, given
 
@@ -139,3 +143,28 @@ def build_flux_lora_workflow(item: FluxLoraRequest | Mapping[str, Any]) -> Graph
             },
         },
     }
+
+
+def setup_lora_endpoints(app: FastAPI, backend: Backend) -> None:
+    """Add POST /flux-lora to an app."""
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="flux-lora",
+            route="/flux-lora",
+            request=FluxLoraRequest,
+            build=build_flux_lora_workflow,
+            media_types=["image/png"],
+            profile="l40s",
+            timeout=1800,
+            file="workflows/flux-lora.yaml",
+            summary="FLUX.1 [dev] with a LoRA",
+            description=(
+                "LoRA files are in the folder loras of the Volume ryla-models. Give "
+                "lora_id for character-<lora_id>.safetensors, or lora_name for any other "
+                "file."
+            ),
+            seed="seed",
+        ),
+    )

@@ -8,8 +8,12 @@ Rendered by `python -m generator build`: edit the YAML files, not this one.
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import Field
 
+from ..gateway.backend import Backend
+from ..gateway.endpoints import add_endpoint
+from ..gateway.service import Endpoint
 from ..graph.records import Graph
 from ..params import Image, Request, drawn
 
@@ -104,3 +108,23 @@ def build_seedvr2_workflow(item: Seedvr2Request | Mapping[str, Any]) -> Graph:
             "inputs": {"filename_prefix": "seedvr2", "images": ["4", 0]},
         },
     }
+
+
+def setup_seedvr2_endpoints(app: FastAPI, backend: Backend) -> None:
+    """Add POST /seedvr2 to an app."""
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="seedvr2",
+            route="/seedvr2",
+            request=Seedvr2Request,
+            build=build_seedvr2_workflow,
+            media_types=["image/png"],
+            profile="l40s",
+            timeout=1800,
+            file="workflows/seedvr2.yaml",
+            summary="SeedVR2 7B: a larger, sharper picture from a picture",
+            seed="seed",
+        ),
+    )

@@ -8,8 +8,12 @@ Rendered by `python -m generator build`: edit the YAML files, not this one.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+from fastapi import FastAPI
 from pydantic import Field
 
+from ..gateway.backend import Backend
+from ..gateway.endpoints import add_endpoint
+from ..gateway.service import Endpoint
 from ..graph.records import Graph, needed
 from ..params import MAX_SEED, Request, Step, drawn
 
@@ -132,3 +136,23 @@ def build_wan2_workflow(item: Wan2Request | Mapping[str, Any]) -> Graph:
         },
     }
     return needed(graph, {"webp": "28", "mp4": "50"}[item.format])
+
+
+def setup_wan2_endpoints(app: FastAPI, backend: Backend) -> None:
+    """Add POST /wan2 to an app."""
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="wan2",
+            route="/wan2",
+            request=Wan2Request,
+            build=build_wan2_workflow,
+            media_types=["image/webp", "video/mp4"],
+            profile="l40s",
+            timeout=1800,
+            file="workflows/wan2.yaml",
+            summary="Wan 2.1 1.3B: a short video from text",
+            seed="seed",
+        ),
+    )

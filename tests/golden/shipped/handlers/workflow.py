@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import Field
 
+from ..gateway.backend import Backend
+from ..gateway.endpoints import add_endpoint
+from ..gateway.service import Endpoint
 from ..graph.prompt import with_positive_text
 from ..graph.records import Graph
-from ..params import Request, WholeGraph
+from ..params import Files, Request, WholeGraph
 
 
 class WorkflowRequest(Request):
@@ -22,6 +26,10 @@ class WorkflowRequest(Request):
     workflow: WholeGraph = Field(description="A ComfyUI graph in API format.")
     prompt: str | None = Field(
         None, description="Replaces the positive text of the graph; the negative stays as it is."
+    )
+    files: Files = Field(
+        default_factory=dict,
+        description="Pictures, videos and sounds that the graph loads, by the names in it.",
     )
 
 
@@ -35,3 +43,29 @@ def build_workflow_workflow(item: WorkflowRequest | Mapping[str, Any]) -> Graph:
     if item.prompt is not None:
         graph = with_positive_text(graph, item.prompt)
     return graph
+
+
+def setup_workflow_endpoints(app: FastAPI, backend: Backend) -> None:
+    """Add POST /workflow to an app."""
+    add_endpoint(
+        app,
+        backend,
+        Endpoint(
+            name="workflow",
+            route="/workflow",
+            request=WorkflowRequest,
+            build=build_workflow_workflow,
+            media_types=["*/*"],
+            profile="l40s",
+            timeout=1800,
+            file="workflows/workflow.yaml",
+            summary="Any ComfyUI graph",
+            description=(
+                "Runs the graph that the caller sends, so it is off unless somebody "
+                "switches it on here. Set enabled to true only where every caller is "
+                "trusted."
+            ),
+            graph="workflow",
+            enabled=False,
+        ),
+    )

@@ -46,6 +46,7 @@ _MAX_MESSAGE: Final = 2**28
 _FIRST_DELAY: Final = 0.05
 _LAST_DELAY: Final = 2.0
 _CLOSE_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 0.2
 
 
 class Engine:
@@ -87,6 +88,9 @@ class Engine:
         self._classes_lock = asyncio.Lock()
         self._keepers: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._left_behind: set[str] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -131,6 +135,7 @@ class Engine:
 
     async def close(self) -> None:
         """Stop what is in flight and close all connections; runs raise EngineInterrupted."""
+        self._closing.set()
         for job in [*self._jobs.values()]:
             self._withdraw(job)
         await self._wait_for_tasks(_CLOSE_SECONDS)
@@ -251,31 +256,41 @@ class Engine:
         return next((job for job in self._jobs.values() if job.name == name), None)
 
     async def _drive(self, job: Job, files: Mapping[str, bytes]) -> Run:
-        """See a run through, until the engine is done with it and its folder is gone."""
-        try:
-            return await self._perform(job, files)
-        finally:
-            del self._jobs[job.prompt_id]
-            self._tell_positions()
-
-    async def _perform(self, job: Job, files: Mapping[str, bytes]) -> Run:
+        """See a run through, until the engine is done with it."""
         try:
             async with self._inputs.held(files):
-                try:
-                    await self._submit(job)
-                finally:
-                    # Also when it was refused, or never sent.
-                    job.answered.set()
-                await job.ended.wait()
-                if job.error is not None:
-                    raise job.error
-                return job.result(await self._files.read(job.files()))
+                return await self._perform(job)
         finally:
+            # Also when it was refused, or never sent.
+            job.answered.set()
+            del self._jobs[job.prompt_id]
             if job.accepted:
-                await self._files.clear(job.name)
+                self._left_behind.add(job.name)
+                self._sweeper = self._sweeper or self._spawn(self._sweep())
+            self._tell_positions()
+
+    async def _perform(self, job: Job) -> Run:
+        await self._submit(job)
+        await job.ended.wait()
+        if job.error is not None:
+            raise job.error
+        return job.result(await self._files.read(job.files()))
+
+    async def _sweep(self) -> None:
+        """Delete the folders of runs, together, when whoever waited for them has been answered."""
+        try:
+            while self._left_behind:
+                await _wait(self._closing, _SWEEP_SECONDS)
+                jobs = frozenset(self._left_behind)
+                await self._files.clear(jobs)
+                self._left_behind -= jobs
+        finally:
+            self._sweeper = None
 
     async def _submit(self, job: Job) -> None:
         await self._wait_connected(job)
+        while job.name in self._left_behind:
+            await asyncio.sleep(_SWEEP_SECONDS / 10)
         graph = isolate(job.graph, job.name, await self._known_output_classes())
         body = json.dumps(
             {"prompt": graph, "prompt_id": job.prompt_id, "client_id": self._client_id},
@@ -530,8 +545,10 @@ class Engine:
         return task
 
     async def _wait_for_tasks(self, seconds: float) -> None:
-        if self._tasks:
-            await asyncio.wait({*self._tasks}, timeout=seconds)
+        """Wait until there are none; those that end may start others."""
+        limit = time.monotonic() + seconds
+        while self._tasks and (left := limit - time.monotonic()) > 0:
+            await asyncio.wait({*self._tasks}, timeout=left)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -8,11 +8,11 @@ import asyncio
 import hashlib
 import logging
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 from uuid import uuid4
 
 import aiohttp
@@ -22,6 +22,11 @@ from .comfyui_errors import EngineOutputError
 from .comfyui_http import Http, parsed
 
 _log = logging.getLogger(__name__)
+
+# Outputs were written a moment ago, so they are in memory: reading that much takes less time than
+# the way to a thread and back.
+_FEW_FILES: Final = 16
+_FEW_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,14 @@ class LocalFiles:
         Raises:
             EngineOutputError: when one is missing or lies outside the engine's folders.
         """
-        return await asyncio.to_thread(lambda: [*map(self._read, items)])
+        paths = [*map(self._path, items)]
+        if len(paths) <= _FEW_FILES and sum(map(_size, paths)) <= _FEW_BYTES:
+            return [*map(_read, paths)]
+        return await asyncio.to_thread(lambda: [*map(_read, paths)])
 
-    async def clear(self, job: str) -> None:
-        """Delete a job's folders. A failure is logged: the outputs are good all the same."""
-        await asyncio.to_thread(self._clear, job)
+    async def clear(self, jobs: Collection[str]) -> None:
+        """Delete the folders of jobs. A failure is logged: the outputs are good all the same."""
+        await asyncio.to_thread(lambda: [*map(self._clear, jobs)])
 
     async def put(self, name: str, data: bytes) -> bool:
         """Write an input file, and say whether it was not there before.
@@ -88,7 +96,7 @@ class LocalFiles:
         except OSError as error:
             _log.warning("input file %s is left behind: %s", path, error)
 
-    def _read(self, item: dict[str, Any]) -> bytes:
+    def _path(self, item: dict[str, Any]) -> Path:
         roots = {
             "output": self._directories.output,
             "temp": self._directories.temp,
@@ -97,13 +105,7 @@ class LocalFiles:
         root = roots.get(str(item.get("type") or "output"))
         if root is None:
             raise EngineOutputError(f"the engine names an unknown folder: {item.get('type')!r}")
-        path = path_inside(root, str(item.get("subfolder") or ""), item["filename"])
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise EngineOutputError(
-                f"the engine names an output that cannot be read: {path}: {error.strerror}"
-            ) from error
+        return path_inside(root, str(item.get("subfolder") or ""), item["filename"])
 
     def _clear(self, job: str) -> None:
         for root in (self._directories.output, self._directories.temp):
@@ -128,6 +130,26 @@ class LocalFiles:
         return True
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> EngineOutputError:
+    return EngineOutputError(
+        f"the engine names an output that cannot be read: {path}: {error.strerror}"
+    )
+
+
 class RemoteFiles:
     """The files of an engine elsewhere; nothing of them can be deleted."""
 
@@ -142,8 +164,8 @@ class RemoteFiles:
         """
         return await asyncio.gather(*map(self._view, items))
 
-    async def clear(self, job: str) -> None:
-        """Do nothing: it stays."""
+    async def clear(self, jobs: Collection[str]) -> None:
+        """Do nothing: they stay."""
 
     async def put(self, name: str, data: bytes) -> bool:
         """Upload an input file; False says that it stays.

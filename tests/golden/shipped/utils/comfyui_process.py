@@ -35,6 +35,13 @@ except OSError as error:
 """
 
 
+def tied_to_this_process(command: Sequence[str]) -> list[str]:
+    """Return a command that starts another, which Linux kills when this process ends."""
+    if sys.platform != "linux":
+        return [*command]
+    return [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), *command]
+
+
 class EngineProcess:
     """A ComfyUI process of ours; it never outlives this one.
 
@@ -130,13 +137,9 @@ class EngineProcess:
         await asyncio.gather(drain, return_exceptions=True)
 
     async def _launch(self) -> None:
-        command = self._command
-        if sys.platform == "linux":
-            launcher = [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid())]
-            command = [*launcher, *command]
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *tied_to_this_process(self._command),
                 cwd=self._cwd,
                 env=self._env,
                 stdin=asyncio.subprocess.DEVNULL,

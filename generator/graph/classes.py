@@ -1,0 +1,65 @@
+"""Which class each node of a bare graph is."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from .catalog import Catalog, ClassType
+from .check import Finding
+from .words import nearest, show
+
+# Comparing a name with all classes takes milliseconds.
+_MOST_HINTS: Final = 20
+
+
+def resolve_classes(
+    graph: object, catalog: Catalog, packs: Collection[str], *, choose: bool = False
+) -> tuple[dict[str, ClassType], list[Finding]]:
+    """Return the class of every node whose class is known, by node id, and what is wrong with others.
+
+    `packs` are those that are installed. Where two of them define a class, that is a fault, unless
+    `choose`: then the definition counts that the node's inputs fit best. Nodes that are malformed
+    are passed over, for `check_graph` reports them.
+    """
+    classes: dict[str, ClassType] = {}
+    faults: list[Finding] = []
+    for node, content in graph.items() if isinstance(graph, dict) else ():
+        name = content.get("class_type") if isinstance(content, dict) else None
+        if not isinstance(name, str):
+            continue
+        found = catalog.get(name, packs)
+        if choose:
+            found = sorted(found, key=lambda c: _misfits(c, content.get("inputs")))[:1]
+        if len(found) == 1:
+            classes[node] = found[0]
+        elif found:
+            faults.append(_ambiguous(node, found))
+        else:
+            faults.append(_unknown(node, name, catalog, with_hint=len(faults) < _MOST_HINTS))
+    return classes, faults
+
+
+def _misfits(class_type: ClassType, inputs: Any) -> int:
+    given = inputs if isinstance(inputs, Mapping) else {}
+    unknown = 0 if class_type.open else len(given.keys() - class_type.inputs.keys())
+    needed = {name for name, taken in class_type.inputs.items() if not taken.optional}
+    return unknown + len(needed - given.keys())
+
+
+def _ambiguous(node: str, found: list[ClassType]) -> Finding:
+    packs = " and ".join(c.pack or "ComfyUI" for c in found)
+    message = f"{packs} both define class {show(found[0].name)}"
+    return Finding("ambiguous-class", "error", message, node, hint="install one of them only")
+
+
+def _unknown(node: str, name: str, catalog: Catalog, *, with_hint: bool) -> Finding:
+    if packs := catalog.packs_with(name):
+        header = catalog.packs[packs[0]].header
+        message = f"class {show(name)} is in pack {' or '.join(packs)}, which is not installed"
+        repository = f"{header['repo']} at {header['commit']}"
+        return Finding("undeclared-pack", "error", message, node, hint=repository)
+    near = nearest(name, catalog.names()) if with_hint else None
+    hint: str | None = None
+    if near is not None:
+        packs = catalog.packs_with(near)
+        hint = f"did you mean {show(near)}" + (f" (pack {packs[0]})?" if packs else "?")
+    return Finding("unknown-class", "error", f"no class {show(name)}", node, hint=hint)

@@ -1,0 +1,151 @@
+"""Check bare graphs: files that hold a graph in ComfyUI's API format."""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from .check.models import families_of, model_for, undeclared
+from .diagnostics import Diagnostic, Severity
+from .graph.catalog import Catalog, ClassType, is_listed_name
+from .graph.check import Finding, check_graph
+from .graph.classes import resolve_classes
+from .graph.families import check_families
+from .load import MAX_BYTES, load_text
+from .spec import Models
+
+# The name of an input is at fault there, not its value.
+_AT_KEY: Final = frozenset(("frontend-input", "unknown-input"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What graphs are checked against.
+
+    Without `models` every pack that there are node schemas of counts as installed, and files are
+    not looked for: a loader's file must only have a name that its folder can list.
+    """
+
+    catalog: Catalog
+    models: Models | None = None
+    allow_api_nodes: bool = False
+
+
+def lint(path: Path, name: str, rules: Rules) -> list[Diagnostic]:
+    """Return what is wrong with the graph in a file; `name` is what diagnostics call it."""
+    text, faults = _read(path, name)
+    if text is None:
+        return faults
+    graph, faults = _graph(text, name)
+    if faults:
+        return faults
+    findings = _findings(graph, rules)
+    return list(_placed(findings, text, name)) if findings else []
+
+
+def _read(path: Path, name: str) -> tuple[str | None, list[Diagnostic]]:
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= MAX_BYTES and path.is_file() else b""
+    except OSError as error:
+        return None, [_fault(name, "unreadable", f"cannot be read: {error.strerror}")]
+    if not path.is_file():
+        return None, [_fault(name, "unreadable", "is no regular file")]
+    if size > MAX_BYTES:
+        return None, [_fault(name, "too-large", f"{size} bytes; at most {MAX_BYTES} are read")]
+    try:
+        return data.decode("utf-8-sig"), []
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return None, [_fault(name, "not-utf8", f"byte {error.start} is no UTF-8", line)]
+
+
+def _graph(text: str, name: str) -> tuple[Any, list[Diagnostic]]:
+    try:
+        graph = json.loads(text)
+    except json.JSONDecodeError as error:
+        return None, [_fault(name, "syntax", f"no JSON: {error.msg}", error.lineno, error.colno)]
+    except (RecursionError, ValueError):
+        return None, [_fault(name, "too-large", "the JSON nests too deep, or has a huge number")]
+    if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
+        hint = "export it with Workflow > Export (API)"
+        return None, [_fault(name, "other-format", "this is ComfyUI's UI format", hint=hint)]
+    if isinstance(graph, dict) and graph.keys() <= {"prompt", "client_id", "extra_data"}:
+        graph = graph.get("prompt", graph)  # the body of a request to ComfyUI
+    return graph, []
+
+
+def _findings(graph: Any, rules: Rules) -> list[Finding]:
+    models = rules.models
+    packs = rules.catalog.packs if models is None else models.packs
+    classes, findings = resolve_classes(graph, rules.catalog, packs, choose=models is None)
+    findings += check_graph(graph, classes, rules.catalog, allow_api_nodes=rules.allow_api_nodes)
+    findings += check_families(graph, classes, families_of(models) if models else {})
+    if models is not None:
+        unseen = [pack for pack in models.packs if pack not in rules.catalog.packs]
+        findings = [_softened(finding, unseen) for finding in findings]
+        vain = {finding.node for finding in findings if finding.code == "unreachable"}
+        run = {node: class_type for node, class_type in classes.items() if node not in vain}
+        findings += _undeclared(graph, run, models)
+    return findings
+
+
+def _softened(finding: Finding, unseen: Collection[str]) -> Finding:
+    """Return an unknown class as a warning where a pack without schemas may have it."""
+    if finding.code != "unknown-class" or not unseen:
+        return finding
+    message = (
+        f"{finding.message}, unless {' or '.join(unseen)} has it: there are no schemas of that pack"
+    )
+    return Finding("unchecked-class", "warning", message, finding.node)
+
+
+def _undeclared(
+    graph: dict[str, Any], classes: dict[str, ClassType], models: Models
+) -> Iterator[Finding]:
+    """Yield the files that a graph loads and models.yaml does not declare."""
+    for node, class_type in classes.items():
+        for name, value in graph[node]["inputs"].items():
+            taken = class_type.inputs.get(name)
+            if taken is None or not taken.folders or not isinstance(value, str):
+                continue
+            if (
+                is_listed_name(value)
+                and model_for(value, taken, models) is None
+                and (wrong := undeclared(class_type.name, name, value, taken, models))
+            ):
+                yield replace(wrong, node=node)
+
+
+def _placed(findings: list[Finding], text: str, name: str) -> Iterator[Diagnostic]:
+    """Yield findings with their lines; those of JSON that YAML cannot read stand in line 1."""
+    root, _ = load_text(text, name)
+    nodes = root.mapping if root else {}
+    if "prompt" in nodes and "inputs" not in nodes["prompt"].mapping:
+        nodes = nodes["prompt"].mapping
+    for finding in findings:
+        at, key = nodes.get(finding.node or ""), True
+        inputs = at.mapping.get("inputs") if at else None
+        if inputs and finding.input in inputs.mapping:
+            at, key = inputs.mapping[finding.input], finding.code in _AT_KEY
+        line, column = 1, 1
+        if at is not None:
+            line, column = at.key if key and at.key else (at.line, at.column)
+        yield Diagnostic(
+            name,
+            line,
+            column,
+            Severity(finding.severity),
+            finding.code,
+            finding.message,
+            finding.node,
+            finding.input,
+            finding.hint,
+        )
+
+
+def _fault(
+    file: str, code: str, message: str, line: int = 1, column: int = 1, hint: str | None = None
+) -> Diagnostic:
+    return Diagnostic(file, line, column, Severity.ERROR, code, message, hint=hint)

@@ -1,0 +1,46 @@
+"""The HTTP API: all endpoints on one app, whatever runs their graphs.
+
+Rendered by `python -m generator build`: edit the YAML files, not this one.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from . import config
+from .gateway.access import Access, access_of
+from .gateway.app import Settings, new_app
+from .gateway.backend import Backend
+from .gateway.serve import main
+from .handlers.absent import setup_absent_endpoints
+from .handlers.quotes import setup_quotes_endpoints
+from .utils.cost_tracker import PRICES, price_per_second
+
+SETTINGS = Settings(
+    name=config.APP_NAME,
+    comfyui_version=config.COMFYUI_VERSION,
+    deadline=config.DEADLINE,
+    max_body_bytes=config.MAX_BODY_BYTES,
+    max_media_pixels=config.MAX_MEDIA_PIXELS,
+    cors_origins=config.CORS_ORIGINS,
+)
+
+
+def create_api(backend: Backend, access: Access | None = None) -> FastAPI:
+    """Return the API of a backend; who may ask is said by gpu.yaml unless `access` is given.
+
+    Raises:
+        ValueError: when gpu.yaml wants keys and the variable API_KEYS has none.
+    """
+    access = access or access_of(config.AUTH, os.environ)
+    app = new_app(Path(__file__).parent, SETTINGS, backend, access)
+    setup_absent_endpoints(app, backend)
+    setup_quotes_endpoints(app, backend)
+    return app
+
+
+if __name__ == "__main__":
+    prices = {gpu: price_per_second(gpu) for gpu in PRICES}
+    sys.exit(main(create_api, prices, config.CORS_ORIGINS))

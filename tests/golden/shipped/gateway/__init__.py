@@ -1,0 +1,1 @@
+"""The HTTP API: requests in, jobs on a backend, replies out."""

@@ -1,0 +1,181 @@
+"""The app around the endpoints: who may ask, health, what there is, and how problems look."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from ..graph.words import did_you_mean, show
+from .access import Access, ApiKeys, Guard
+from .backend import Backend, BackendUnavailableError
+from .fetch import Fetcher
+from .graphs import Graphs
+from .jobs import add_job_routes
+from .media import MediaReader
+from .openapi import describe
+from .problems import Problem, of_status
+from .replies import HEADERS
+from .service import Endpoint, Gateway, gateway_of
+
+_DESCRIPTION: Final = """\
+Each endpoint runs a ComfyUI graph and answers with its first output; `Accept: application/json`
+asks for all of them. What takes longer than the deadline is answered with 202 and a job.
+"""
+# A client that went away gets no answer; proxies log this status for it.
+_CLIENT_GONE: Final = 499
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What gpu.yaml says of the gateway. `deadline` is in seconds."""
+
+    name: str
+    comfyui_version: str
+    deadline: float
+    max_body_bytes: int
+    max_media_pixels: int
+    cors_origins: Sequence[str] = ()
+
+
+def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -> FastAPI:
+    """Return an app without endpoints; `build` is the folder that holds manifest.json."""
+    manifest: dict[str, Any] = json.loads((build / "manifest.json").read_text("utf-8"))
+    fetcher = Fetcher(max_bytes=settings.max_body_bytes)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with fetcher:
+            yield
+
+    app = FastAPIOffline(
+        title=settings.name,
+        version=manifest["generator"],
+        docs_url="/docs",
+        redoc_url=None,
+        static_url="/static/docs",
+        swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
+        lifespan=lifespan,
+    )
+    app.state.gateway = Gateway(
+        graphs=Graphs(build, settings.comfyui_version, manifest["families"]),
+        media=MediaReader(
+            fetcher, max_bytes=settings.max_body_bytes, max_pixels=settings.max_media_pixels
+        ),
+        deadline=settings.deadline,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    _add_guards(app, access, settings.cors_origins)
+    _add_problems(app)
+    _add_about(app, manifest, settings, backend)
+    add_job_routes(app, backend)
+    has_keys = isinstance(access, ApiKeys)
+    describe(app, _DESCRIPTION, manifest["generator"], with_keys=has_keys)
+    return app
+
+
+def _add_guards(app: FastAPI, access: Access, origins: Sequence[str]) -> None:
+    app.add_middleware(Guard, access=access)
+    if origins:
+        # In front of the guard, for a browser asks without a key whether it may ask.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=[*HEADERS, "Location", "Retry-After"],
+        )
+
+
+def _add_problems(app: FastAPI) -> None:
+    async def on_problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return error.response()
+
+    async def on_status(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        detail = error.detail
+        if error.status_code == 404:
+            near = did_you_mean(request.url.path, gateway_of(app).endpoints)
+            detail = f"nothing answers at {show(request.url.path)}; " + (near or "see /workflows")
+        elif error.status_code == 405:
+            detail = f"{request.method} does not work at {show(request.url.path)}"
+        return of_status(error.status_code, detail, error.headers).response()
+
+    async def on_unavailable(_: Request, error: Exception) -> Response:
+        return Problem("engine-unreachable", str(error)).response()
+
+    async def on_gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=_CLIENT_GONE)
+
+    async def on_fault(_: Request, __: Exception) -> Response:
+        detail = "this is a fault of the service; its log says more"
+        return Problem("internal-error", detail).response()
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(HTTPException, on_status)
+    app.add_exception_handler(BackendUnavailableError, on_unavailable)
+    app.add_exception_handler(ClientDisconnect, on_gone)
+    app.add_exception_handler(Exception, on_fault)
+
+
+def _add_about(
+    app: FastAPI, manifest: dict[str, Any], settings: Settings, backend: Backend
+) -> None:
+    """Add what tells about the service; none of it starts a worker."""
+
+    async def welcome(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
+
+    async def health() -> Response:
+        """Say what runs here, and how its workers are. The service itself is up if this answers."""
+        workers = await backend.workers()
+        return JSONResponse(
+            {
+                "status": "ok",
+                "app": settings.name,
+                "spec": manifest["spec"],
+                "generator": manifest["generator"],
+                "comfyui": settings.comfyui_version,
+                "fastapi": version("fastapi"),
+                "workers": [asdict(worker) for worker in workers],
+            }
+        )
+
+    async def ready() -> Response:
+        """Say whether a request would be taken now; if not, the answer is 503."""
+        unready = [w for w in await backend.workers() if w.ready is False]
+        if unready:
+            reasons = "; ".join(f"{w.profile}: {w.last_error or 'no engine'}" for w in unready)
+            raise Problem("engine-unreachable", reasons)
+        return JSONResponse({"ready": True})
+
+    async def workflows() -> Response:
+        """List the endpoints, and what each takes."""
+        return JSONResponse([_about(e) for e in gateway_of(app).endpoints.values()])
+
+    app.add_api_route("/", welcome, include_in_schema=False)
+    for path, function in {"/health": health, "/ready": ready, "/workflows": workflows}.items():
+        app.add_api_route(path, function, response_class=JSONResponse, tags=["about"])
+
+
+def _about(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "name": endpoint.name,
+        "route": endpoint.route,
+        "summary": endpoint.summary,
+        "description": endpoint.description,
+        "enabled": endpoint.enabled,
+        "media_types": list(endpoint.media_types),
+        "gpu": endpoint.profile,
+        "params": endpoint.request.model_json_schema(),
+    }

@@ -1,0 +1,215 @@
+"""What runs graphs for the gateway: the protocol that every backend follows, and its records.
+
+All records can be pickled, so that they can come from another machine.
+"""
+
+import secrets
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from ..utils.comfyui_errors import (
+    EngineError,
+    EngineFailed,
+    EngineInterrupted,
+    EngineLost,
+    EngineOutputError,
+    EngineRefused,
+    EngineStartError,
+    EngineTimeout,
+    EngineUnreachable,
+    NodeError,
+)
+from ..utils.comfyui_records import File, Graph, Text
+
+# Crockford's base 32: no letter that reads like a digit.
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_TIME_CHARACTERS: Final = 10
+_RANDOM_CHARACTERS: Final = 16
+
+
+def new_job_id() -> str:
+    """Return a new id: `job_` and 26 characters, the first ten of them the time in milliseconds."""
+    number = time.time_ns() // 1_000_000
+    stamp = ""
+    for _ in range(_TIME_CHARACTERS):
+        number, digit = divmod(number, len(_ALPHABET))
+        stamp = _ALPHABET[digit] + stamp
+    return "job_" + stamp + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A graph to run. `files` are its input files by the names that it uses.
+
+    `owner` is the name of the key that asked for it, empty where there are no keys; `profile` the
+    GPU profile; `timeout` the longest run in seconds, waiting included.
+    """
+
+    job: str
+    route: str
+    graph: Graph
+    files: Mapping[str, bytes]
+    seed: int | None
+    profile: str
+    timeout: float
+    owner: str = ""
+
+
+class Status(StrEnum):
+    """Where a job is; the last three are final, and a job ends in exactly one of them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a run is at: a node of its graph and, where the node says so, step `value` of `max`."""
+
+    node: str
+    title: str
+    value: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run made, and on what.
+
+    `gpu` is the GPU that was found; `price_per_second` is in USD, 0 where nobody is billed.
+    `preview` says that the engine is a stand-in and nothing is real.
+    """
+
+    outputs: tuple[File | Text, ...]
+    execution_seconds: float
+    queue_seconds: float
+    gpu: str
+    price_per_second: float
+    engine: str
+    preview: bool
+
+    @property
+    def cost(self) -> float:
+        """What the run cost, in USD; seconds count to the millisecond, as they are shown."""
+        return round(self.execution_seconds, 3) * self.price_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job failed. `code` is one of those in problems.py; `errors` are what nodes said."""
+
+    code: str
+    detail: str
+    errors: tuple[NodeError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it is now.
+
+    `result` is there when it succeeded, `failure` when it failed. `created` is in seconds since the
+    epoch. `position` says how many runs are ahead of one that waits.
+    """
+
+    id: str
+    route: str
+    owner: str
+    seed: int | None
+    created: float
+    status: Status = Status.QUEUED
+    position: int | None = None
+    step: Step | None = None
+    result: Result | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What is known of the engines of one GPU profile, without asking for one to be started.
+
+    `last_start` is in seconds since the epoch. `ready` is None where it is not known.
+    """
+
+    profile: str
+    ready: bool | None
+    engine: str | None = None
+    gpu: str | None = None
+    last_start: float | None = None
+    last_error: str | None = None
+
+
+class UnknownJobError(LookupError):
+    """There is no such job, or it is kept no longer."""
+
+
+class JobEndedError(Exception):
+    """The job ended before it could be cancelled."""
+
+
+class BackendUnavailableError(Exception):
+    """No job can be taken now; the text says why."""
+
+
+class Backend(Protocol):
+    """Runs graphs. Each method raises BackendUnavailableError when the backend does not answer."""
+
+    async def submit(self, work: Work) -> None:
+        """Start a job, and return when it is queued."""
+
+    async def wait(self, job: str, seconds: float) -> Job:
+        """Return a job once it has ended, or as it is after a time; 0 is at once.
+
+        Raises:
+            UnknownJobError: when there is none.
+        """
+
+    async def cancel(self, job: str) -> Job:
+        """Stop a job, and return it once it has stopped.
+
+        Raises:
+            UnknownJobError: when there is none.
+            JobEndedError: when it ended otherwise before.
+        """
+
+    async def models(self, folder: str) -> Collection[str] | None:
+        """Return the files of a model folder, or None when there is no such folder."""
+
+    async def workers(self) -> list[Worker]:
+        """Return what is known of the engines; starts none."""
+
+
+def failure_of(error: EngineError) -> Failure:
+    """Return why a run failed, from what the engine client raised."""
+    match error:
+        case EngineRefused():
+            return Failure("engine-refused", error.message, error.errors)
+        case EngineFailed():
+            code = "engine-out-of-memory" if error.out_of_memory else "node-failed"
+            said = NodeError(error.node, error.class_type, error.exception_type, error.message, "")
+            return Failure(code, error.message or error.exception_type, (said,))
+        case EngineLost():
+            return Failure("engine-lost", "the engine ended in mid-run")
+        case EngineUnreachable():
+            return Failure("engine-unreachable", "the engine does not answer")
+        case EngineStartError():
+            return Failure("engine-not-started", "the engine does not start")
+        case EngineTimeout():
+            return Failure("engine-timeout", "the run was not done in time, and was stopped")
+        case EngineInterrupted():
+            return Failure(
+                "engine-interrupted", "the engine stopped the run; nobody here asked it to"
+            )
+        case EngineOutputError():
+            return Failure("output-missing", "an output of the run cannot be read")
+    return Failure("engine-error", "the engine answers in a way that ComfyUI does not")

@@ -1,0 +1,169 @@
+"""Request bodies: JSON, or the parts of a form, read within a limit."""
+
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from ..graph.words import show
+from .problems import Fault, Problem, pointer
+
+_JSON: Final = "application/json"
+_FORM: Final = "multipart/form-data"
+# Far more than any endpoint has params.
+_MOST_PARTS: Final = 500
+# Python converts longer ones in quadratic time; no param takes a number of that size.
+_MOST_DIGITS: Final = 400
+# A graph has thousands of nodes at most; each key that is wrong takes its time.
+_MOST_KEYS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file in a form; `name` is what the caller calls it, and is never a path here."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request gives. The texts of a form are to be converted, the values of JSON are not.
+
+    `uploads` are the files in a form, by the part's name.
+    """
+
+    values: Any
+    uploads: dict[str, list[Upload]] = field(default_factory=dict)
+    is_form: bool = False
+
+
+async def read_body(request: Request, max_bytes: int) -> Body:
+    """Return the body of a request.
+
+    Raises:
+        Problem: when it is too large, of another type, or cannot be read.
+    """
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem("wrong-media-type", "compressed bodies are not read; send it as it is")
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) > max_bytes:
+        raise _too_large(max_bytes)
+    stream = _limited(request, max_bytes)
+    if media_type == _JSON or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        return Body(parse_json(b"".join([chunk async for chunk in stream])))
+    if media_type == _FORM:
+        return await _read_form(request, stream, max_bytes)
+    given = f"it is {show(media_type)}" if media_type else "it has no Content-Type"
+    hint = f"send -H 'content-type: {_JSON}' with a JSON body"
+    raise Problem("wrong-media-type", f"the body is to be {_JSON} or {_FORM}; {given}; {hint}")
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return the value of a JSON text.
+
+    NaN, Infinity and numbers of hundreds of digits come out as floats that are not finite, so that
+    whoever checks the value can say which one it is.
+
+    Raises:
+        Problem: when it is no JSON in UTF-8, nests too deep, or has a key twice or
+            too many keys in an object.
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        return json.loads(text, parse_constant=float, parse_int=_integer, object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise Problem(
+            "bad-body", f"the body is not UTF-8: byte {error.start} does not fit"
+        ) from error
+    except RecursionError as error:
+        raise Problem("bad-body", "the JSON nests too deep") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        hint = "" if text.strip() else ": it is empty"
+        raise Problem("bad-body", f"the body is not JSON{hint}: {error.msg}, {place}") from error
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        yield chunk
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem("too-large", f"at most {max_bytes} bytes are read")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float("inf")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MOST_KEYS:
+        detail = f"the JSON has {len(pairs)} keys in one object; at most {_MOST_KEYS} are read"
+        raise Problem("bad-body", detail)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        faults = [Fault(pointer(key), "given twice") for key in twice]
+        raise Problem("bad-body", f"the JSON has {show(twice[0])} twice in one object", faults)
+    return found
+
+
+class _FormParser(MultiPartParser):
+    """Notes whether the form came to its end: one that is cut short parses like a shorter one."""
+
+    has_ended = False
+
+    def on_end(self) -> None:
+        self.has_ended = True
+
+    def close(self) -> None:
+        """Close the files of the parts; after most faults the parser itself does not."""
+        for file in self._files_to_close_on_error:
+            file.close()
+
+
+async def _read_form(request: Request, stream: AsyncGenerator[bytes, None], max_bytes: int) -> Body:
+    parser = _FormParser(request.headers, stream, max_files=_MOST_PARTS, max_fields=_MOST_PARTS)
+    parser.max_part_size = max_bytes
+    try:
+        form = await parser.parse()
+        if not parser.has_ended:
+            raise MultiPartException("it is cut short")
+        return await _body(form)
+    except (MultiPartException, ValueError, LookupError) as error:
+        reason = error.message if isinstance(error, MultiPartException) else "its parts are damaged"
+        raise Problem("bad-body", f"the form cannot be read: {reason}") from error
+    finally:
+        parser.close()
+
+
+async def _body(form: FormData) -> Body:
+    values: dict[str, str] = {}
+    uploads: dict[str, list[Upload]] = {}
+    twice: list[str] = []
+    for name, value in form.multi_items():
+        if not isinstance(value, str):
+            uploads.setdefault(name, []).append(Upload(value.filename or "", await value.read()))
+        elif name in values:
+            twice.append(name)
+        else:
+            values[name] = value
+    twice += [name for name in uploads if name in values]
+    if twice:
+        faults = [Fault(pointer(name), "given twice") for name in twice]
+        raise Problem("bad-params", f"the form has {show(twice[0])} twice", faults)
+    return Body(values, uploads, is_form=True)

@@ -1,0 +1,70 @@
+"""Endpoints: a request is checked, becomes a graph, and runs as a job."""
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .backend import Backend, Work, new_job_id
+from .bodies import read_body
+from .items import FILES, read_files, read_item, read_media
+from .jobs import reply
+from .media import MediaFile
+from .openapi import endpoint_operation
+from .problems import Fault, Problem, pointer
+from .service import Endpoint, Gateway, gateway_of
+
+
+def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
+    """Add POST ROUTE to an app that `new_app` made."""
+    gateway = gateway_of(app)
+    gateway.endpoints[endpoint.route] = endpoint
+
+    async def run(request: Request) -> Response:
+        if not endpoint.enabled:
+            hint = f"its owner can set enabled: true in {endpoint.file}"
+            raise Problem("workflow-off", f"{endpoint.route} is switched off; {hint}")
+        work = await _work(gateway, backend, endpoint, request)
+        await backend.submit(work)
+        return await reply(gateway, backend, request, work.job)
+
+    app.add_api_route(
+        endpoint.route,
+        run,
+        methods=["POST"],
+        response_class=Response,
+        **endpoint_operation(endpoint),
+    )
+
+
+async def _work(gateway: Gateway, backend: Backend, endpoint: Endpoint, request: Request) -> Work:
+    """Return what a request wants done; nothing has been started yet.
+
+    Raises:
+        Problem: when it cannot be done.
+    """
+    body = await read_body(request, gateway.max_body_bytes)
+    item, uploads = read_item(endpoint.request, body)
+    item, files = await read_media(gateway.media, item, uploads)
+    graph_files: dict[str, MediaFile] = {}
+    if endpoint.graph:
+        graph_files = await read_files(gateway.media, getattr(item, FILES), uploads)
+    try:
+        graph = endpoint.build(item)
+    except ValueError as error:
+        raise Problem("bad-graph", str(error), [Fault(pointer("prompt"), str(error))]) from error
+    if param := endpoint.graph_param:
+        names = {name: file.name for name, file in graph_files.items()}
+        graph = gateway.graphs.placed(graph, param, names)
+        await gateway.graphs.check_whole(graph, param, backend)
+    else:
+        await gateway.graphs.check_models(endpoint.route, graph, item, backend)
+    return Work(
+        job=new_job_id(),
+        route=endpoint.route,
+        graph=graph,
+        files={file.name: file.data for file in (*files, *graph_files.values())},
+        seed=getattr(item, endpoint.seed) if endpoint.seed else None,
+        profile=endpoint.profile,
+        timeout=endpoint.timeout,
+        owner=request.scope.get("state", {}).get("owner", ""),
+    )

@@ -1,0 +1,223 @@
+"""Graphs on their way to an engine: what the engine would refuse, and files that are not there."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..graph.catalog import Catalog, ClassType, open_catalog
+from ..graph.check import Finding, check_graph
+from ..graph.classes import resolve_classes
+from ..graph.families import check_families, declared_families
+from ..graph.records import Graph
+from ..graph.words import did_you_mean, show
+from ..params import Request
+from .backend import Backend
+from .problems import Fault, Problem, pointer
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The node schemas of the deployed ComfyUI and its packs, and where the specs' nodes stand.
+
+    `build` is the folder of the app; `model_families` are those that models.yaml declares.
+    """
+
+    build: Path
+    version: str
+    model_families: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The node schemas.
+
+        Raises:
+            FileNotFoundError: when the build has none.
+        """
+        return open_catalog(self.build / "graph" / "catalogs", self.version)
+
+    @cached_property
+    def sources(self) -> Mapping[str, Mapping[str, Any]]:
+        """Route, node, input to file, line and params, as build/sourcemap.json has it."""
+        found: dict[str, Any] = json.loads((self.build / "sourcemap.json").read_text("utf-8"))
+        return found
+
+    def class_of(self, name: str) -> ClassType | None:
+        """Return a class by its name; None when there is none, or more than one."""
+        found = self.catalog.get(name, self.catalog.packs)
+        return found[0] if len(found) == 1 else None
+
+    async def check_models(self, route: str, graph: Graph, item: Request, backend: Backend) -> None:
+        """Ask whether the model files that a caller names are there.
+
+        Raises:
+            Problem: when one is not.
+        """
+        listed = _Listed(backend)
+        faults = [
+            Fault(pointer(param), detail, {"code": "unknown-model"})
+            for node, name, params in self._given(route, graph, item)
+            for detail in await self._missing(graph, node, name, listed)
+            for param in params
+        ]
+        if faults:
+            raise Problem("unknown-model", faults[0].detail, faults)
+
+    async def check_whole(self, graph: Graph, param: str, backend: Backend) -> None:
+        """Check a graph that comes from a caller in one of their params.
+
+        Raises:
+            Problem: when the engine would refuse it, or run it and fail.
+        """
+        faults = list(self._faults(graph, param))
+        listed = _Listed(backend)
+        if not faults:
+            for node, content in graph.items():
+                for name in content["inputs"]:
+                    for detail in await self._missing(graph, node, name, listed):
+                        extra = {"code": "unknown-model", "node": node, "input": name}
+                        faults.append(Fault(pointer(param, node, "inputs", name), detail, extra))
+        if faults:
+            raise Problem("bad-graph", _summary(faults), faults)
+
+    def placed(self, graph: Graph, param: str, names: Mapping[str, str]) -> Graph:
+        """Return a graph that names its input files as the gateway does.
+
+        `names` are the gateway's names by the caller's.
+
+        Raises:
+            Problem: when the graph names a file that was not sent, or a file is not used.
+        """
+        changed = {
+            node: {**content, "inputs": {**content["inputs"]}} for node, content in graph.items()
+        }
+        faults: list[Fault] = []
+        used: set[str] = set()
+        for node, name, value in self._media(changed):
+            if value in names:
+                changed[node]["inputs"][name] = names[value]
+                used.add(value)
+            else:
+                hint = "send it in files, under that name"
+                detail = f"no file {show(value)} was sent; {hint}"
+                extra = {"code": "unknown-file", "node": node, "input": name}
+                faults.append(Fault(pointer(param, node, "inputs", name), detail, extra))
+        faults += [
+            Fault(pointer("files", name), "no node of the graph loads this file")
+            for name in names
+            if name not in used
+        ]
+        if faults:
+            raise Problem("bad-graph", _summary(faults), faults)
+        return changed
+
+    def place(self, route: str, node: str, input: str | None) -> dict[str, Any]:
+        """Return where a node of an endpoint's graph is written: file, line, params."""
+        entry = self.sources.get(route, {}).get(node)
+        if entry is None:
+            return {}
+        at = entry["inputs"].get(input, entry)
+        params = {p for i in entry["inputs"].values() for p in i["params"]}
+        own = at.get("params")
+        return {
+            "file": at["file"],
+            "line": at["line"],
+            "params": own if own is not None else sorted(params),
+        }
+
+    def _given(
+        self, route: str, graph: Graph, item: Request
+    ) -> Iterator[tuple[str, str, list[str]]]:
+        """Yield node and input of each value that a caller has given, with the params."""
+        given = {
+            field.alias or name
+            for name, field in type(item).model_fields.items()
+            if getattr(item, name) is not None
+        }
+        for node, content in graph.items():
+            inputs = self.sources.get(route, {}).get(node, {}).get("inputs", {})
+            for name in content["inputs"]:
+                params = [p for p in inputs.get(name, {}).get("params", ()) if p in given]
+                if params:
+                    yield node, name, params
+
+    async def _missing(self, graph: Graph, node: str, name: str, listed: "_Listed") -> list[str]:
+        """Say that an input's file is in none of its model folders, if so."""
+        content = graph[node]
+        class_type = self.class_of(content["class_type"])
+        taken = class_type.inputs.get(name) if class_type else None
+        value = content["inputs"][name]
+        if (
+            taken is None
+            or not taken.folders
+            or not isinstance(value, str)
+            or value in taken.options
+        ):
+            return []
+        files: list[str] = []
+        for folder in taken.folders:
+            found = await listed.files(folder)
+            if found is None:
+                return []  # a folder that the engine does not list, so it says what is in it
+            files += found
+        if value in files:
+            return []
+        where = " or ".join(taken.folders)
+        hint = did_you_mean(value, files)
+        return [f"there is no file {show(value)} in {where}" + (f"; {hint}" if hint else "")]
+
+    def _faults(self, graph: Graph, param: str) -> Iterator[Fault]:
+        classes, unknown = resolve_classes(graph, self.catalog, self.catalog.packs)
+        parts = ((path.partition("/"), name) for path, name in self.model_families.items())
+        known = declared_families((folder, file, name) for (folder, _, file), name in parts)
+        findings = (
+            *unknown,
+            *check_graph(graph, classes, self.catalog),
+            *check_families(graph, classes, known),
+        )
+        for finding in findings:
+            if finding.severity == "error":
+                yield _fault(finding, param)
+
+    def _media(self, graph: Graph) -> Iterator[tuple[str, str, str]]:
+        """Yield node, input and value where a graph loads an input file."""
+        for node, content in graph.items():
+            class_type = self.class_of(content["class_type"])
+            for name, value in content["inputs"].items():
+                taken = class_type.inputs.get(name) if class_type else None
+                if taken and taken.media and isinstance(value, str):
+                    yield node, name, value
+
+
+class _Listed:
+    """The files of model folders, asked for once."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._files: dict[str, Collection[str] | None] = {}
+
+    async def files(self, folder: str) -> Collection[str] | None:
+        """Return the files of a folder, None when there is no such folder."""
+        if folder not in self._files:
+            self._files[folder] = await self._backend.models(folder)
+        return self._files[folder]
+
+
+def _fault(finding: Finding, param: str) -> Fault:
+    path: list[str] = [param]
+    if finding.node is not None:
+        path.append(finding.node)
+    if finding.input is not None:
+        path += ["inputs", finding.input]
+    detail = finding.message + (f"; {finding.hint}" if finding.hint else "")
+    extra = {"code": finding.code, "node": finding.node, "input": finding.input}
+    return Fault(pointer(*path), detail, {k: v for k, v in extra.items() if v is not None})
+
+
+def _summary(faults: Sequence[Fault]) -> str:
+    first = faults[0]
+    place = f"{first.pointer.removeprefix('/')}: " if first.pointer else ""
+    count = f"{len(faults)} faults" if len(faults) > 1 else "one fault"
+    return f"{count} in the graph: {place}{first.detail}"

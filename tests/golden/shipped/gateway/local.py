@@ -1,0 +1,258 @@
+"""The backend on this machine: the engine client against a ComfyUI at a URL."""
+
+import asyncio
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from ..utils.comfyui import Engine
+from ..utils.comfyui_errors import EngineError, EngineInterrupted, EngineUnreachable
+from ..utils.comfyui_files import Directories
+from ..utils.comfyui_records import (
+    EngineInfo,
+    Event,
+    File,
+    NodeStarted,
+    Progress,
+    Queued,
+    Run,
+    Started,
+)
+from .backend import (
+    BackendUnavailableError,
+    Failure,
+    Job,
+    JobEndedError,
+    Result,
+    Status,
+    Step,
+    UnknownJobError,
+    Work,
+    Worker,
+    failure_of,
+)
+
+_log = logging.getLogger(__name__)
+
+PROFILE: Final = "local"
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A job, the task that runs it, and the bytes of its outputs."""
+
+    job: Job
+    task: "asyncio.Task[None] | None" = None
+    size: int = 0
+
+
+class LocalBackend:
+    """Runs graphs on the ComfyUI at `url`, which may be any that is up.
+
+    `directories` are its folders where they can be read from here. `prices` are USD per second by
+    GPU; a GPU that is not among them costs nothing, for nobody bills it. The last `keep_jobs`
+    finished jobs are kept, and no more than `keep_bytes` of their outputs.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        directories: Directories | None = None,
+        *,
+        prices: Mapping[str, float] | None = None,
+        keep_jobs: int = 1000,
+        keep_bytes: int = 512 * 10**6,
+    ) -> None:
+        self._engine = Engine(url, directories)
+        self._prices = dict(prices or {})
+        self._keep_jobs = keep_jobs
+        self._keep_bytes = keep_bytes
+        self._running: dict[str, _Entry] = {}
+        self._finished: OrderedDict[str, _Entry] = OrderedDict()
+        self._bytes = 0
+        self._info: EngineInfo | None = None
+        self._last_start: float | None = None
+        self._last_error: str | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            EngineError: when there is no ComfyUI at the URL.
+        """
+        await self._engine.connect()
+        try:
+            await self._probe()
+        except BaseException:
+            await self._engine.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.close()
+        tasks = [entry.task for entry in self._running.values() if entry.task]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def submit(self, work: Work) -> None:
+        """Start a job."""
+        entry = _Entry(Job(work.job, work.route, work.owner, work.seed, time.time()))
+        self._running[work.job] = entry
+        entry.task = asyncio.create_task(self._perform(entry, work))
+
+    async def wait(self, job: str, seconds: float) -> Job:
+        """Return a job once it has ended, or as it is after a time."""
+        entry = self._entry(job)
+        if entry.task and not entry.task.done() and seconds > 0:
+            await asyncio.wait({entry.task}, timeout=seconds)
+        return entry.job
+
+    async def cancel(self, job: str) -> Job:
+        """Stop a job, and return it once it has stopped."""
+        entry = self._entry(job)
+        if entry.task and not entry.task.done():
+            try:
+                while not await self._engine.interrupt(job) and not entry.task.done():
+                    await asyncio.sleep(0.01)  # not handed to the engine yet
+            except EngineUnreachable as error:
+                raise BackendUnavailableError("the engine does not answer") from error
+            await asyncio.wait({entry.task})
+        if entry.job.status is not Status.CANCELLED:
+            raise JobEndedError(job)
+        return entry.job
+
+    async def models(self, folder: str) -> Collection[str] | None:
+        """Return the files of a model folder, or None when there is no such folder."""
+        try:
+            return await self._engine.models(folder)
+        except LookupError:
+            return None
+        except EngineError as error:
+            raise BackendUnavailableError("the engine does not answer") from error
+
+    async def workers(self) -> list[Worker]:
+        """Return what is known of the engine."""
+        info = self._info
+        return [
+            Worker(
+                PROFILE,
+                ready=self._engine.connected,
+                engine=_name(info) if info else None,
+                gpu=self._gpu(info) if info else None,
+                last_start=self._last_start,
+                last_error=self._last_error,
+            )
+        ]
+
+    def _entry(self, job: str) -> _Entry:
+        found = self._running.get(job) or self._finished.get(job)
+        if found is None:
+            raise UnknownJobError(job)
+        return found
+
+    async def _perform(self, entry: _Entry, work: Work) -> None:
+        """Run a job to its end, which is one of three, whatever happens."""
+
+        def on_event(event: Event) -> None:
+            entry.job = _told(entry.job, event)
+
+        job = work.job
+        try:
+            run = await self._engine.run(
+                work.graph, job=job, files=work.files, on_event=on_event, deadline=work.timeout
+            )
+            result = self._result(run, self._info or await self._probe())
+            ended = replace(entry.job, status=Status.SUCCEEDED, result=result)
+        except EngineInterrupted as error:
+            if error.requested:
+                ended = replace(entry.job, status=Status.CANCELLED)
+            else:
+                ended = self._failed(entry.job, error)
+        except EngineError as error:
+            ended = self._failed(entry.job, error)
+        except Exception:
+            _log.exception("job %s: this is a fault of the service", job)
+            failure = Failure("internal-error", "this is a fault of the service; its log says more")
+            ended = replace(entry.job, status=Status.FAILED, failure=failure)
+        entry.job = replace(ended, position=None, step=None)
+        self._keep(entry)
+
+    def _failed(self, job: Job, error: EngineError) -> Job:
+        _log.warning("job %s: %s", job.id, error)
+        failure = failure_of(error)
+        if not failure.errors:
+            # What nodes say is about a caller's graph, and for that caller alone.
+            self._last_error = str(error)
+        if failure.code in ("engine-lost", "engine-unreachable"):
+            # What answers next may be another engine.
+            self._info = None
+        return replace(job, status=Status.FAILED, failure=failure)
+
+    def _result(self, run: Run, info: EngineInfo) -> Result:
+        gpu = self._gpu(info)
+        return Result(
+            outputs=run.outputs,
+            execution_seconds=run.execution_seconds,
+            queue_seconds=run.queue_seconds,
+            gpu=gpu,
+            price_per_second=self._prices.get(gpu, 0.0),
+            engine=_name(info),
+            preview=info.preview,
+        )
+
+    def _keep(self, entry: _Entry) -> None:
+        """Move a job to the finished ones, and drop the oldest of them that are too many."""
+        result = entry.job.result
+        files = [o for o in result.outputs if isinstance(o, File)] if result else []
+        entry.size = sum(len(file.data) for file in files)
+        self._running.pop(entry.job.id, None)
+        self._finished[entry.job.id] = entry
+        self._bytes += entry.size
+        while len(self._finished) > 1 and (
+            len(self._finished) > self._keep_jobs or self._bytes > self._keep_bytes
+        ):
+            _, oldest = self._finished.popitem(last=False)
+            self._bytes -= oldest.size
+
+    async def _probe(self) -> EngineInfo:
+        self._info = await self._engine.probe()
+        self._last_start = time.time()
+        return self._info
+
+    def _gpu(self, info: EngineInfo) -> str:
+        return gpu_of(info.device, self._prices)
+
+
+def gpu_of(device: str, known: Collection[str]) -> str:
+    """Return which of the known GPUs a device is, by ComfyUI's name of it; else that name.
+
+    ComfyUI says "cuda:0 NVIDIA L40S : cudaMallocAsync", and "cpu" where there is no GPU.
+    """
+    words = set(re.split("[ -]", device.casefold()))
+    for name in sorted(known, key=len, reverse=True):
+        if words.issuperset(name.casefold().split("-")):
+            return name
+    name = device.partition(" : ")[0].strip()
+    return name.partition(" ")[2] if name.startswith("cuda:") and " " in name else name
+
+
+def _told(job: Job, event: Event) -> Job:
+    """Return a job after an event of its run."""
+    match event:
+        case Queued(position):
+            return replace(job, position=position)
+        case Started():
+            return replace(job, status=Status.RUNNING, position=None)
+        case NodeStarted(node, _, title):
+            return replace(job, step=Step(node, title))
+        case Progress(node, value, most):
+            title = job.step.title if job.step and job.step.node == node else ""
+            return replace(job, step=Step(node, title, value, most))
+    return job
+
+
+def _name(info: EngineInfo) -> str:
+    return "preview" if info.preview else f"comfyui/{info.version}"

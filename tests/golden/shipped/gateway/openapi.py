@@ -1,0 +1,238 @@
+"""What /openapi.json says: every endpoint, its params, replies and problems."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, Field, ValidationError
+
+from ..params import media_fields
+from .problems import KINDS, MEDIA_TYPE
+from .replies import HEADERS, JSON, JobDocument
+from .service import Endpoint, gateway_of
+
+_SCHEMAS: Final = "#/components/schemas/"
+_FORM: Final = "multipart/form-data"
+
+# What any request may end with, and what only one that runs something may.
+_COMMON: Final = ("bad-request", "unauthorized", "forbidden-host", "internal-error")
+_RUNNING: Final = (
+    "unknown-model", "job-cancelled", "too-large", "wrong-media-type", "bad-params",
+    "engine-error", "engine-unreachable", "engine-timeout",
+)  # fmt: skip
+
+
+class FaultDocument(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(description="Where in the body, as a JSON pointer.")
+    detail: str
+    code: str | None = None
+    node: str | None = None
+    class_type: str | None = None
+    input: str | None = None
+    file: str | None = None
+    line: int | None = None
+    params: list[str] | None = None
+
+
+class ProblemDocument(BaseModel):
+    """A problem (RFC 9457). Where a node of a graph is at fault, it says which, and where it is written."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="One of those in docs/api.md.")
+    errors: list[FaultDocument] | None = None
+    job: str | None = None
+    node: str | None = None
+    class_type: str | None = None
+    file: str | None = None
+    line: int | None = None
+    params: list[str] | None = None
+
+
+def endpoint_operation(endpoint: Endpoint) -> dict[str, Any]:
+    """Return what `add_api_route` is to say of an endpoint."""
+    name = endpoint.request.__name__
+    body = {
+        JSON: {"schema": {"$ref": _SCHEMAS + name}, **_example(endpoint)},
+        _FORM: {"schema": _form_schema(endpoint)},
+    }
+    return {
+        "operation_id": endpoint.name,
+        "summary": endpoint.summary or endpoint.name,
+        "description": endpoint.description,
+        "tags": ["endpoints"],
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": body},
+            "parameters": [_PREFER],
+        },
+        "responses": {
+            200: _reply("The first output, or the job with all of them.", endpoint.media_types),
+            202: _job("It runs on: ask for the job.", {"Location": "The job."}),
+            **_problems(*_RUNNING, *(() if endpoint.enabled else ("workflow-off",))),
+        },
+    }
+
+
+def job_operations() -> dict[str, dict[str, Any]]:
+    """Return what `add_api_route` is to say of the routes below /jobs, by name."""
+    running = {202: _job("It runs still.", {"Location": "The job."})}
+    unknown = _problems("unknown-job")
+    return {
+        "get": {
+            "summary": "A job",
+            "openapi_extra": {"parameters": [_job_parameter(), _PREFER]},
+            "responses": {200: _job("The job as it is."), **unknown},
+        },
+        "result": {
+            "summary": "The result of a job",
+            "openapi_extra": {"parameters": [_job_parameter(), _PREFER]},
+            "responses": {
+                200: _reply("What the request itself would have got.", ["*/*"]),
+                **running,
+                **_problems("unknown-job", *_RUNNING),
+            },
+        },
+        "output": {
+            "summary": "An output of a job",
+            "openapi_extra": {
+                "parameters": [
+                    _job_parameter(),
+                    {
+                        "name": "number",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "integer", "minimum": 0},
+                    },
+                ]
+            },
+            "responses": {200: _reply("The output.", ["*/*"]), **_problems("unknown-job")},
+        },
+        "cancel": {
+            "summary": "Cancel a job",
+            "openapi_extra": {"parameters": [_job_parameter()]},
+            "responses": {
+                200: _job("The job, which has stopped."),
+                **_problems("unknown-job", "job-ended", "engine-unreachable"),
+            },
+        },
+    }
+
+
+def example_body(endpoint: Endpoint) -> dict[str, Any] | None:
+    """Return a body that an endpoint takes: its required params, by their first example.
+
+    None when a required param has no example.
+    """
+    schema = endpoint.request.model_json_schema()
+    body: dict[str, Any] = {}
+    for name in schema.get("required", ()):
+        examples = schema["properties"][name].get("examples")
+        if not examples:
+            return None
+        body[name] = examples[0]
+    try:
+        endpoint.request.model_validate(body)
+    except ValidationError:
+        return None
+    return body
+
+
+def describe(app: FastAPI, description: str, version: str, *, with_keys: bool) -> None:
+    """Make an app's OpenAPI document say what its routes cannot: bodies, and keys if it has any."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title, version=version, description=description, routes=app.routes
+            )
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            for model in (ProblemDocument, JobDocument):
+                _add(schemas, model, "serialization")
+            for endpoint in gateway_of(app).endpoints.values():
+                _add(schemas, endpoint.request, "validation")
+            if with_keys:
+                document["components"]["securitySchemes"] = _KEYS
+                document["security"] = [{name: []} for name in _KEYS]
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add(schemas: dict[str, Any], model: type[BaseModel], mode: Any) -> None:
+    schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}", mode=mode)
+    schemas |= schema.pop("$defs", {})
+    schemas[model.__name__] = schema
+
+
+def _example(endpoint: Endpoint) -> dict[str, Any]:
+    body = example_body(endpoint)
+    return {} if body is None else {"example": body}
+
+
+def _form_schema(endpoint: Endpoint) -> dict[str, Any]:
+    """Return the schema of a form: as that of the JSON body, with files for media."""
+    schema = endpoint.request.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    binary = {"type": "string", "format": "binary"}
+    for attribute in media_fields(endpoint.request):
+        name = endpoint.request.model_fields[attribute].alias or attribute
+        schema["properties"][name] |= binary
+    if endpoint.graph:
+        schema["properties"]["files"] = {"type": "array", "items": binary}
+    return schema
+
+
+_KEYS: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_PREFER: Final[dict[str, Any]] = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`respond-async`: answer with the job at once. `wait=10`: after 10 seconds.",
+    "schema": {"type": "string"},
+}
+
+
+def _job_parameter() -> dict[str, Any]:
+    return {"name": "job", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _headers(texts: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()
+    }
+
+
+def _reply(description: str, media_types: Any) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content: dict[str, Any] = dict.fromkeys(media_types, binary)
+    content[JSON] = {"schema": {"$ref": _SCHEMAS + "JobDocument"}}
+    return {"description": description, "headers": _headers(HEADERS), "content": content}
+
+
+def _job(description: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": _headers(headers or {}),
+        "content": {JSON: {"schema": {"$ref": _SCHEMAS + "JobDocument"}}},
+    }
+
+
+def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    found: dict[int, list[str]] = {}
+    for code in (*_COMMON, *codes):
+        found.setdefault(KINDS[code].status, []).append(KINDS[code].title)
+    return {
+        status: {
+            "description": " · ".join(dict.fromkeys(titles)),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "ProblemDocument"}}},
+        }
+        for status, titles in sorted(found.items())
+    }

@@ -1,0 +1,163 @@
+"""Serve an app on this machine, until it is told to stop."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from ..utils.comfyui_errors import EngineError
+from ..utils.comfyui_files import Directories
+from .access import Access, Loopback
+from .backend import Backend
+from .local import LocalBackend
+from .openapi import example_body
+from .service import gateway_of
+
+HOST: Final = "127.0.0.1"
+
+_GRACE_SECONDS: Final = 5
+_SUFFIXES: Final = {
+    "audio/flac": ".flac",
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+}
+
+CreateApi = Callable[[Backend, Access], FastAPI]
+
+
+class PortTakenError(OSError):
+    """Something else listens on the port."""
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on a port of this machine; port 0 is any that is free.
+
+    Raises:
+        PortTakenError: when the port is taken.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise PortTakenError(f"port {port} is taken; give another one") from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Ends when told to, and the process goes on: uvicorn's own would let SIGTERM end that too."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+async def serve(
+    create_api: CreateApi,
+    backend: Backend,
+    listener: socket.socket,
+    origins: Sequence[str] = (),
+) -> None:
+    """Serve the API of a backend without keys, to this machine alone, until SIGINT or SIGTERM.
+
+    Pages of `origins` may ask too. Once requests are answered, standard output is told how to send
+    one.
+    """
+    app = create_api(backend, Loopback(origins))
+    config = uvicorn.Config(
+        app, log_config=None, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        engine = next((w.engine for w in await backend.workers() if w.engine), "none")
+        sys.stdout.write(greeting(app, url, engine))
+        sys.stdout.flush()
+    await serving
+
+
+def main(
+    create_api: CreateApi,
+    prices: dict[str, float],
+    origins: Sequence[str],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Serve against a ComfyUI that is up; return 0 when told to stop, 2 when it cannot serve."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    directories = Directories.below(options.base_directory) if options.base_directory else None
+
+    async def run() -> None:
+        with listen(options.port) as listener:
+            async with LocalBackend(options.comfyui_url, directories, prices=prices) as backend:
+                await serve(create_api, backend, listener, origins)
+
+    try:
+        asyncio.run(run())
+    except (EngineError, PortTakenError, FileNotFoundError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def greeting(app: FastAPI, url: str, engine: str) -> str:
+    """Return what to tell whoever has started the service: where it is, and a request that works."""
+    endpoints = [e for e in gateway_of(app).endpoints.values() if e.enabled and not e.graph]
+    examples = ((endpoint, example_body(endpoint)) for endpoint in endpoints)
+    lines = [f"serving on {url} (engine: {engine}), docs at {url}/docs; Ctrl-C stops it"]
+    for endpoint, body in examples:
+        if body is not None:
+            suffix = _SUFFIXES.get(endpoint.media_types[0], "")
+            request = f"curl -X POST {url}{endpoint.route} -H 'content-type: application/json'"
+            data = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
+            lines.append(f"try: {request} -d '{data}' -o {endpoint.name}{suffix} -D -")
+            break
+    return "\n".join(lines) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m build.api",
+        description="Serve the API on 127.0.0.1, against a ComfyUI that is up.",
+    )
+    parser.add_argument(
+        "--comfyui-url", required=True, metavar="URL", help="such as http://127.0.0.1:8188"
+    )
+    parser.add_argument(
+        "--base-directory",
+        type=Path,
+        metavar="DIR",
+        help="of a ComfyUI on this machine: files are then read from disk, not over HTTP",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="0 is any that is free (default: 8000)"
+    )
+    return parser

@@ -1,0 +1,67 @@
+"""The records of the gateway: its endpoints, and what they share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
+
+from ..graph.records import Graph
+from ..params import Request
+from .graphs import Graphs
+from .media import MediaReader
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint: what it takes, the graph that it builds, and where that runs.
+
+    `media_types` are what it may reply with. `seed` and `graph` name the attributes of its request
+    that are a seed and a whole graph, where there are any. `profile` is a GPU profile, `timeout`
+    the longest run in seconds, `file` where the endpoint is written.
+    """
+
+    name: str
+    route: str
+    request: type[Request]
+    build: Callable[[Any], Graph]
+    media_types: Sequence[str]
+    profile: str
+    timeout: float
+    file: str
+    summary: str = ""
+    description: str = ""
+    seed: str | None = None
+    graph: str | None = None
+    enabled: bool = True
+
+    @property
+    def graph_param(self) -> str | None:
+        """The graph param's name as callers write it."""
+        return self.graph and (self.request.model_fields[self.graph].alias or self.graph)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What all endpoints share, and the endpoints themselves by route.
+
+    `deadline` is in seconds: a request that takes longer is answered with 202.
+    """
+
+    graphs: Graphs
+    media: MediaReader
+    deadline: float
+    max_body_bytes: int
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+
+def gateway_of(app: FastAPI) -> Gateway:
+    """Return the gateway of an app.
+
+    Raises:
+        TypeError: when `new_app` did not make the app.
+    """
+    gateway = getattr(app.state, "gateway", None)
+    if not isinstance(gateway, Gateway):
+        raise TypeError("this app has no gateway; new_app in gateway/app.py makes one that has")
+    return gateway

@@ -1,0 +1,211 @@
+"""`python -m generator lint`: bare graphs, by the rules of validate."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generator.cli import main
+
+from .conftest import ROOT
+
+GRAPH = """\
+{
+  "1": {"class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+  "2": {"class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "x"}}
+}
+"""
+LOADER = """\
+{"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "NAME"}},
+ "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "x", "clip": ["1", 1]}},
+ "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+ "4": {"class_type": "KSampler",
+       "inputs": {"model": ["1", 0], "positive": ["2", 0], "negative": ["2", 0],
+                  "latent_image": ["3", 0], "seed": 0, "steps": 4, "cfg": 4.98,
+                  "sampler_name": "euler", "scheduler": "simple", "denoise": 1}},
+ "5": {"class_type": "VAEDecode", "inputs": {"samples": ["4", 0], "vae": ["1", 2]}},
+ "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "x"}}}
+"""
+RECORDED = json.loads(
+    gzip.decompress((ROOT / "tests" / "fixtures" / "verdicts.json.gz").read_bytes())
+)["graphs"]
+
+
+@pytest.fixture(name="alone")
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder without a project."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lint(*arguments: str) -> int:
+    return main(["lint", *arguments])
+
+
+def reported(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_clean_graph(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (alone / "graph.json").write_text(GRAPH)
+    assert lint("--no-models", "graph.json") == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == "1 file: nothing to report\n"
+
+
+def test_faults_have_lines_and_columns(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = GRAPH.replace('64, "height"', '64, "heigth"').replace("SaveImage", "SaveImag")
+    (alone / "graph.json").write_text(wrong)
+    assert lint("--no-models", "graph.json") == 1
+    assert capsys.readouterr().out == (
+        'graph.json:2:3: error[missing-input] node "1" input "height": EmptyImage needs this '
+        "input; the default is 512\n"
+        'graph.json:3:33: error[unknown-input] node "1" input "heigth": EmptyImage has no such '
+        'input; did you mean "height"?\n'
+        'graph.json:4:3: error[unknown-class] node "2": no class "SaveImag"; '
+        'did you mean "SaveImage"?\n'
+    )
+
+
+def test_many_files_and_json(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (alone / "good.json").write_text(GRAPH)
+    (alone / "bad.json").write_text(GRAPH.replace('["1", 0]', '["7", 0]'))
+    assert lint("--no-models", "--format", "json", "good.json", "bad.json") == 1
+    [one] = reported(capsys)
+    assert one["file"] == "bad.json"
+    assert [d for d in one["diagnostics"] if d["severity"] == "error"] == [
+        {
+            "line": 5,
+            "column": 30,
+            "severity": "error",
+            "code": "dangling-link",
+            "message": 'there is no node "7"',
+            "node": "2",
+            "input": "images",
+            "hint": None,
+        }
+    ]
+
+
+def test_github_annotations(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (alone / "bad.json").write_text(GRAPH.replace('["1", 0]', '["7", 0]'))
+    assert lint("--no-models", "--format", "github", "bad.json") == 1
+    assert capsys.readouterr().out.splitlines()[1] == (
+        '::error file=bad.json,line=5,col=30,title=dangling-link::node "2" input "images": '
+        'there is no node "7"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line"),
+    [
+        ("{", "syntax", 1),
+        ("", "syntax", 1),
+        ('{"1":\n  nope}', "syntax", 2),
+        ("[]", "bad-graph", 1),
+        ("null", "bad-graph", 1),
+        ('{"nodes": [], "links": []}', "other-format", 1),
+        ('{"1": 5}', "bad-graph", 1),
+        ("[" * 100_000, "too-large", 1),
+        ('{"1": ' + "9" * 5000 + "}", "too-large", 1),
+    ],
+)
+def test_files_that_hold_no_graph(
+    alone: Path, capsys: pytest.CaptureFixture[str], text: str, code: str, line: int
+) -> None:
+    (alone / "graph.json").write_text(text)
+    assert lint("--no-models", "--format", "json", "graph.json") == 1
+    [one] = reported(capsys)
+    assert (code, line) in [(d["code"], d["line"]) for d in one["diagnostics"]]
+
+
+def test_files_that_cannot_be_read(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (alone / "latin.json").write_bytes(b'{\n"\xe9": 1}')
+    (alone / "folder.json").mkdir()
+    names = ["folder.json", "latin.json", "none.json"]
+    assert lint("--no-models", "--format", "json", *names) == 1
+    found = [(one["file"], one["diagnostics"][0]["code"]) for one in reported(capsys)]
+    assert found == [
+        ("folder.json", "unreadable"),
+        ("latin.json", "not-utf8"),
+        ("none.json", "unreadable"),
+    ]
+
+
+def test_the_body_of_a_prompt_is_read_too(alone: Path) -> None:
+    """What scripts send to ComfyUI wraps the graph."""
+    (alone / "body.json").write_text('{"client_id": "x", "prompt": ' + GRAPH + "}")
+    assert lint("--no-models", "body.json") == 0
+
+
+def test_without_a_project_models_cannot_be_asked_for(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (alone / "graph.json").write_text(GRAPH)
+    assert lint("graph.json") == 2
+    assert "--no-models" in capsys.readouterr().err
+
+
+def test_models_are_those_of_the_project(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {
+        "flux1-schnell-fp8.safetensors": None,
+        "flux1-schnell-fp9.safetensors": "undeclared-model",
+        "ae.safetensors": "wrong-folder",
+        "flux1.txt": "unlisted-file",
+    }
+    for name, code in names.items():
+        (alone / "graph.json").write_text(LOADER.replace("NAME", name))
+        lint("--project", str(ROOT), "--format", "json", "graph.json")
+        codes = {d["code"] for one in reported(capsys) for d in one["diagnostics"]}
+        assert codes == ({code} if code else set()), name
+
+
+def test_no_models_asks_for_a_name_only(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (alone / "graph.json").write_text(LOADER.replace("NAME", "any/thing.safetensors"))
+    assert lint("--no-models", "graph.json") == 0
+    (alone / "graph.json").write_text(LOADER.replace("NAME", "thing.zip"))
+    assert lint("--no-models", "graph.json") == 1
+    assert "unlisted-file" in capsys.readouterr().out
+
+
+def test_packs_are_those_of_the_project(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a project, every pack that there are schemas of counts as installed."""
+    node = {"class_type": "ImageResizeKJv2", "inputs": {}}
+    (alone / "graph.json").write_text(json.dumps(json.loads(GRAPH) | {"3": node}))
+    lint("--project", str(ROOT), "graph.json")
+    assert "undeclared-pack" in capsys.readouterr().out
+    lint("--no-models", "graph.json")
+    assert "undeclared-pack" not in capsys.readouterr().out
+
+
+def test_api_nodes_can_be_allowed(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vendor = next(c for c in RECORDED if c["name"].startswith("api_") and c["kind"] == "original")
+    (alone / "graph.json").write_text(json.dumps(vendor["graph"]))
+    assert lint("--no-models", "graph.json") == 1
+    assert "api-node" in capsys.readouterr().out
+    assert lint("--no-models", "--allow-api-nodes", "graph.json") == 0
+
+
+def test_recorded_verdicts(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a real engine refused is refused at its node; what it ran is clean, but for API nodes."""
+    for number, case in enumerate(RECORDED):
+        (alone / f"{number:03}.json").write_text(json.dumps(case["graph"]))
+    names = [f"{number:03}.json" for number in range(len(RECORDED))]
+    lint("--no-models", "--format", "json", *names)
+    found = {one["file"]: one["diagnostics"] for one in reported(capsys)}
+    for name, case in zip(names, RECORDED, strict=True):
+        errors = [d for d in found.get(name, []) if d["severity"] == "error"]
+        verdict, where = case["verdict"], case.get("where") or {}
+        if not verdict["valid"] or verdict["node_errors"]:
+            assert errors, case["name"]
+            assert where.get("node") in {None, *(d["node"] for d in errors)}, case["name"]
+        elif case["kind"] == "original":
+            assert {d["code"] for d in errors} <= {"api-node"}, case["name"]
+        else:
+            assert errors, case["name"]
