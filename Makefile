@@ -24,7 +24,7 @@ serve: $(STAMP) ## build, then serve the API; PORT=8000, COMFYUI_URL= for a Comf
 	@$(RUN) -m generator serve --port $(PORT) $(if $(COMFYUI_URL),--comfyui-url $(COMFYUI_URL))
 
 test: $(STAMP) ## run the tests
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n auto
 
 test-engine: $(STAMP) ## run the tests that need a real ComfyUI, which is installed first
 	@$(RUN) -m tests.engine.install

@@ -5,9 +5,9 @@
 One ComfyUI on the CPU (`python -m tests.engine.install`) makes pictures of 512×512, each in a
 colour of its own: asked by the API, a rendered service in a process of its own, and by a bare
 client, which does without all that the API does: one websocket, the file name from `executed`, the
-file from disk. Both are called from here, by the same code, in interleaved rounds: 20 requests one
-after the other, then 40 by 8 callers. Then all of it once more after 10,000 earlier outputs, which
-lie where each of the two would have left them; the API leaves none.
+file from disk. Both are called from here, by the same code, in rounds: 20 requests one by one, of
+the two in turn, then 40 by 8 callers, of the one and of the other. Then all of it once more after
+10,000 earlier outputs, which lie where each of the two would have left them; the API leaves none.
 
 Prints the medians and two ratios, the medians of the rounds' own. Exits 1 when the API's median
 time is above 1.2 times the bare client's, or its requests per second are below 0.9 of them.
@@ -23,7 +23,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,42 +162,48 @@ class Bench:
         """Return what both show; nothing that they make is left behind."""
         found = {name: Measured() for name in self._pictures}
         earlier = set(self._output.iterdir())
-        names = list(self._pictures)
         for number in range(-1, rounds):
-            for name in names if number % 2 else reversed(names):
-                time_, rate = await self._round(self._pictures[name])
+            names = sorted(self._pictures, reverse=number % 2 == 0)
+            times = await self._one_by_one(names)
+            for name in names:
                 await self._clear(earlier)
-                if number >= 0:  # the one before warms both up
-                    found[name].times.append(time_)
+                rate = await self._at_once(name)
+                if number >= 0:  # the round before warms both up
+                    found[name].times.append(statistics.median(times[name]))
                     found[name].rates.append(rate)
+            await self._clear(earlier)
         return found
 
-    async def _round(self, picture: Picture) -> tuple[float, float]:
+    async def _one_by_one(self, names: list[str]) -> dict[str, list[float]]:
+        """Return the milliseconds of requests of both in turn."""
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(SEQUENTIAL):
+            for name in names:
+                start = time.perf_counter()
+                made = await self._ask(name)
+                times[name].append((time.perf_counter() - start) * 1000)
+                check(*made)
+        return times
+
+    async def _at_once(self, name: str) -> float:
+        """Return how many requests a second are answered to several callers of one."""
+        left = iter(range(CONCURRENT))
         made: list[tuple[int, bytes]] = []
 
-        async def ask() -> float:
-            colour = next(self._colours)
-            start = time.perf_counter()
-            data = await picture(colour)
-            seconds = time.perf_counter() - start
-            made.append((colour, data))
-            return seconds
+        async def call() -> None:
+            for _ in left:
+                made.append(await self._ask(name))
 
-        async def call(times: Iterator[int]) -> None:
-            for _ in times:
-                await ask()
-
-        times = [await ask() for _ in range(SEQUENTIAL)]
-        left = iter(range(CONCURRENT))
         start = time.perf_counter()
-        await asyncio.gather(*(call(left) for _ in range(CALLERS)))
-        rate = CONCURRENT / (time.perf_counter() - start)
-        for colour, data in made:
-            with Image.open(io.BytesIO(data)) as image:
-                pixel = (colour >> 16, colour >> 8 & 255, colour & 255)
-                if image.size != (SIZE, SIZE) or image.getpixel((0, 0)) != pixel:
-                    raise RuntimeError("a reply holds another picture than was asked for")
-        return statistics.median(times) * 1000, rate
+        await asyncio.gather(*(call() for _ in range(CALLERS)))
+        seconds = time.perf_counter() - start
+        for each in made:
+            check(*each)
+        return len(made) / seconds
+
+    async def _ask(self, name: str) -> tuple[int, bytes]:
+        colour = next(self._colours)
+        return colour, await self._pictures[name](colour)
 
     async def _clear(self, earlier: set[Path]) -> None:
         await asyncio.sleep(0.3)  # the API deletes behind its replies
@@ -205,6 +211,14 @@ class Bench:
             if path.is_dir():
                 raise RuntimeError(f"the API leaves {path} behind")
             path.unlink()
+
+
+def check(colour: int, data: bytes) -> None:
+    """Raise RuntimeError when a reply is not the picture that was asked for."""
+    with Image.open(io.BytesIO(data)) as image:
+        pixel = (colour >> 16, colour >> 8 & 255, colour & 255)
+        if image.size != (SIZE, SIZE) or image.getpixel((0, 0)) != pixel:
+            raise RuntimeError("a reply holds another picture than was asked for")
 
 
 @asynccontextmanager
