@@ -103,6 +103,8 @@ def write_catalogs(sources: Iterable[dict[str, Any]], target: Path) -> dict[Path
 def _markers(client: httpx.Client, models: Path) -> Iterator[dict[str, str]]:
     """Put an empty file into every model folder, and yield what they stand for, by their names."""
     token = secrets.token_hex(8)
+    if not models.is_dir():
+        raise ObserveError(f"{models} is no folder; give ComfyUI's models folder")
     folders = {str(folder) for folder in _get(client, "/models")}
     folders |= {path.name for path in models.iterdir() if path.is_dir()}
     folders |= _OLD_FOLDERS

@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from generator.cli import main
 
@@ -209,3 +212,60 @@ def test_recorded_verdicts(alone: Path, capsys: pytest.CaptureFixture[str]) -> N
             assert {d["code"] for d in errors} <= {"api-node"}, case["name"]
         else:
             assert errors, case["name"]
+
+
+# What docs/lint.md shows
+
+DOCS = (ROOT / "docs" / "lint.md").read_text(encoding="utf-8")
+
+
+def shown(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+
+
+def command(line: str) -> list[str]:
+    """Return the arguments of a command of the generator."""
+    return shlex.split(line.partition("-m generator ")[2])
+
+
+def test_the_first_example(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (alone / "graph.json").write_text(GRAPH.replace('64, "height"', '64, "heigth"'))
+    assert main(command(shown("sh")[0])) == 1
+    assert shown("")[0] in capsys.readouterr().out
+
+
+def test_the_options_are_all_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lint("--help")
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert options == set(re.findall(r"^\| `(--[a-z-]+)", DOCS, re.MULTILINE))
+
+
+def test_the_hooks(alone: Path) -> None:
+    """The hook that the example names exists, and its command checks what it is given."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    entries = {hook["id"]: hook for hook in hooks}
+    example = yaml.safe_load(shown("yaml")[0])
+    [wanted] = example["repos"][0]["hooks"]
+    assert wanted["id"] in entries
+    assert re.match(wanted["files"], "graphs/a.json")
+    (alone / "good.json").write_text(GRAPH)
+    (alone / "bad.json").write_text("{}}")
+    entry = command(entries["comfyui-lint"]["entry"])
+    assert main([*entry, "good.json"]) == 0
+    assert main([*entry, "good.json", "bad.json"]) == 1
+    validate = entries["comfyui-validate"]
+    assert main([*command(validate["entry"]), "--project", str(ROOT)]) == 0
+    assert validate["pass_filenames"] is False
+    for name in ("gpu.yaml", "models.yaml", "workflows/flux.yaml"):
+        assert re.match(validate["files"], name)
+
+
+def test_the_github_workflow(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workflow = yaml.safe_load(shown("yaml")[1])
+    run = workflow["jobs"]["lint"]["steps"][-1]["run"]
+    (alone / "graphs").mkdir()
+    (alone / "graphs" / "bad.json").write_text(GRAPH.replace('["1", 0]', '["7", 0]'))
+    arguments = command(run.replace("graphs/*.json", "graphs/bad.json"))
+    assert main(arguments) == 1
+    assert capsys.readouterr().out.count("::error file=graphs/bad.json,line=5") == 1
