@@ -7,7 +7,7 @@ SOURCES := generator templates tests bench docs
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate build serve test test-engine lint golden pictures bench clean
+.PHONY: help setup validate build serve test test-engine lint golden pictures bench bench-front clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ pictures: $(STAMP) ## make the pictures of README and docs
 
 bench: $(STAMP) ## measure how long a build takes, against the imports that it needs
 	@$(RUN) -m bench.build
+
+bench-front: $(STAMP) ## measure what the API costs over a bare client of a real ComfyUI
+	@$(RUN) -m tests.engine.install
+	@$(RUN) -m bench.front
 
 clean: ## remove build/, .venv and caches
 	rm -rf build .build-* $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

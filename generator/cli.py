@@ -108,7 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     lint.set_defaults(needs_project=False)
     lint.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a graph as JSON")
-    lint.add_argument(
+    where = lint.add_mutually_exclusive_group()
+    where.add_argument(
+        "--models",
+        metavar="DIR",
+        type=Path,
+        help="look for files in ComfyUI's models folder, and read of which family they are",
+    )
+    where.add_argument(
         "--no-models",
         action="store_true",
         help="do not ask whether files are declared, only whether a model folder can list them; "
@@ -240,16 +247,18 @@ def _lint(root: Path, options: argparse.Namespace) -> int:
             _report(broken, options)
             return COULD_NOT_RUN
         models, version = project.models, project.settings.comfyui.version
-    elif not options.no_models:
+    elif not options.no_models and options.models is None:
         return _refuse(
             f"{root.resolve()} holds no project, so nobody has declared models: "
-            "give one with --project, or ask nothing about models with --no-models"
+            "give one with --project, say where they are with --models DIR, "
+            "or ask nothing about them with --no-models"
         )
     if version not in versions(*catalogs):
         return _refuse(f"there are no node schemas of ComfyUI {version}")
     rules = Rules(
         open_catalog(catalogs[0], version, *catalogs[1:]),
-        None if options.no_models else models,
+        None if options.no_models or options.models else models,
+        options.models,
         allow_api_nodes=options.allow_api_nodes,
     )
     diagnostics = sorted_once(d for path in options.files for d in lint(path, str(path), rules))

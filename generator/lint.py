@@ -1,17 +1,19 @@
 """Check bare graphs: files that hold a graph in ComfyUI's API format."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from .check.models import families_of, model_for, undeclared
 from .diagnostics import Diagnostic, Severity
-from .graph.catalog import Catalog, ClassType, is_listed_name
+from .graph.catalog import Catalog, ClassType, Input, is_listed_name
 from .graph.check import Finding, check_graph
 from .graph.classes import resolve_classes
-from .graph.families import check_families
+from .graph.families import Families, check_families
+from .graph.safetensors import family_of_keys, read_header
+from .graph.words import did_you_mean, show
 from .load import MAX_BYTES, load_text
 from .spec import Models
 
@@ -24,11 +26,13 @@ class Rules:
     """What graphs are checked against.
 
     Without `models` every pack that there are node schemas of counts as installed, and files are
-    not looked for: a loader's file must only have a name that its folder can list.
+    looked for in `folder`, ComfyUI's models folder; without that too, a loader's file must only
+    have a name that its folder can list.
     """
 
     catalog: Catalog
     models: Models | None = None
+    folder: Path | None = None
     allow_api_nodes: bool = False
 
 
@@ -81,7 +85,12 @@ def _findings(graph: Any, rules: Rules) -> list[Finding]:
     packs = rules.catalog.packs if models is None else models.packs
     classes, findings = resolve_classes(graph, rules.catalog, packs, choose=models is None)
     findings += check_graph(graph, classes, rules.catalog, allow_api_nodes=rules.allow_api_nodes)
-    findings += check_families(graph, classes, families_of(models) if models else {})
+    known = dict(families_of(models)) if models else {}
+    if rules.folder is not None:
+        files = list(_files(graph, classes))
+        findings += _missing(files, rules.folder)
+        known |= _families(files, rules.folder, findings)
+    findings += check_families(graph, classes, known)
     if models is not None:
         unseen = [pack for pack in models.packs if pack not in rules.catalog.packs]
         findings = [_softened(finding, unseen) for finding in findings]
@@ -105,17 +114,59 @@ def _undeclared(
     graph: dict[str, Any], classes: dict[str, ClassType], models: Models
 ) -> Iterator[Finding]:
     """Yield the files that a graph loads and models.yaml does not declare."""
+    for node, name, value, taken in _files(graph, classes):
+        wrong = undeclared(classes[node].name, name, value, taken, models)
+        if wrong and model_for(value, taken, models) is None:
+            yield replace(wrong, node=node)
+
+
+def _files(graph: Any, classes: dict[str, ClassType]) -> Iterator[tuple[str, str, str, Input]]:
+    """Yield node, input, value and schema where a graph loads a model file."""
     for node, class_type in classes.items():
-        for name, value in graph[node]["inputs"].items():
+        inputs = graph[node].get("inputs")
+        for name, value in inputs.items() if isinstance(inputs, dict) else ():
             taken = class_type.inputs.get(name)
-            if taken is None or not taken.folders or not isinstance(value, str):
+            if taken and taken.folders and isinstance(value, str) and is_listed_name(value):
+                yield node, name, value, taken
+
+
+def _missing(files: Iterable[tuple[str, str, str, Input]], models: Path) -> Iterator[Finding]:
+    """Yield the files that are in none of their folders below ComfyUI's models folder."""
+    for node, name, value, taken in files:
+        if value in taken.options or any((models / f / value).is_file() for f in taken.folders):
+            continue
+        there = [
+            path.relative_to(models / folder).as_posix()
+            for folder in taken.folders
+            for path in (models / folder).rglob("*")
+        ]
+        message = f"there is no file {show(value)} in {' or '.join(taken.folders)} below {models}"
+        hint = did_you_mean(value, there)
+        yield Finding("no-such-model", "error", message, node, name, hint)
+
+
+def _families(
+    files: Iterable[tuple[str, str, str, Input]], models: Path, findings: list[Finding]
+) -> dict[str, Families | None]:
+    """Return the families that the headers of files tell, by folder/file.
+
+    A file whose header cannot be read is noted in `findings`; an empty one stands for another.
+    """
+    found: dict[str, Families | None] = {}
+    for node, name, value, taken in files:
+        for folder in taken.folders:
+            path = models / folder / value
+            if path.suffix != ".safetensors" or not path.is_file() or not path.stat().st_size:
                 continue
-            if (
-                is_listed_name(value)
-                and model_for(value, taken, models) is None
-                and (wrong := undeclared(class_type.name, name, value, taken, models))
-            ):
-                yield replace(wrong, node=node)
+            try:
+                families = family_of_keys(read_header(path), folder)
+            except (OSError, ValueError) as error:
+                message = f"{show(value)} cannot be read: {error}"
+                findings.append(Finding("unread-header", "warning", message, node, name))
+                continue
+            if families is not None:
+                found[f"{folder}/{value}"] = families
+    return found
 
 
 def _placed(findings: list[Finding], text: str, name: str) -> Iterator[Diagnostic]:

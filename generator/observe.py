@@ -19,6 +19,7 @@ from .catalogs.compact import compact
 
 _TIMEOUT: Final = 60.0
 _PACK: Final = re.compile(r"custom_nodes\.([A-Za-z0-9_][A-Za-z0-9._ -]*)")
+_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]*")
 # What a list of files holds, where no marker told which files those are.
 _FILE: Final = re.compile(
     r".+\.(?:bin|ckpt|gguf|onnx|pkl|pt2?|pth|safetensors|sft"
@@ -61,7 +62,7 @@ def observe(
     with client:
         stats = _get(client, "/system_stats")
         version = stats["system"].get("comfyui_version") if "system" in stats else None
-        if not isinstance(version, str):
+        if not isinstance(version, str) or not _VERSION.fullmatch(version):
             raise ObserveError(f"{url} is no ComfyUI: it does not say which version it is")
         plain = _get(client, "/object_info")
         marked, markers = plain, {}

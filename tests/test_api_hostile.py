@@ -111,9 +111,9 @@ def posted(own: Api, route: str, body: object) -> httpx.Response:
         (b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", None),
         (b"[" * 100_000, None),
         (b'{"a":' * 100_000, None),
-        (b'{"prompt": "a", "prompt": "b"}', "#/prompt"),
-        (b'{"prompt": "a", "x": {"y": 1, "y": 1}}', "#/y"),
-        (b'{"prompt": "a", "\\ud83e": 1, "\\ud83e": 1}', "#/\\ud83e"),
+        (b'{"prompt": "a", "prompt": "b"}', None),
+        (b'{"prompt": "a", "x": {"y": 1, "y": 1}}', None),
+        (b'{"prompt": "a", "\\ud83e": 1, "\\ud83e": 1}', None),
         (gzip.compress(json.dumps(FLUX).encode()), None),
         (b"\0", None),
         (b"nul", None),
@@ -428,7 +428,6 @@ PICTURE = ('name="image"; filename="x.png"', png())
         ("multipart/form-data; boundary=B", b"--B\r\nX" + b"x" * 100_000),
         ("multipart/form-data; boundary=B", multipart(*[('name="x"', b"")] * 501)),
         ("multipart/form-data; boundary=B", multipart(*[PICTURE] * 501)),
-        ("multipart/form-data; boundary=B; charset=nonsense", b"--B\r\n"),
         ("multipart/form-data; boundary=B", b"--B-"),
     ],
     ids=lambda value: str(value)[:40],
@@ -1016,3 +1015,55 @@ def test_a_job_that_runs_is_kept(tmp_path: Path) -> None:
         assert ended["status"] == "succeeded"
 
     serve(tmp_path, test, pace=0.01, keep_jobs=1)
+
+
+# What a review found
+
+
+@pytest.mark.parametrize("charset", ["punycode", "latin-1", "nonsense", '"UTF-16"'])
+def test_other_charsets_are_not_read(own: Api, charset: str) -> None:
+    """Some of Python's codecs take hours for a megabyte."""
+    content_type = f"multipart/form-data; boundary=B; charset={charset}"
+    content = multipart(('name="prompt"', b"a" * 1000))
+    reply = sent(own, "/flux", content, **{"Content-Type": content_type})
+    problem(reply, 415, "wrong-media-type")
+
+
+def test_a_field_that_is_no_utf_8(own: Api) -> None:
+    content = multipart(('name="prompt"', b"a \xff\xfe\xed\xa0\x80 fox"))
+    document = problem(sent(own, "/flux", content, **AS_FORM), 422, "bad-params")
+    assert pointers(document) == ["#/prompt"]
+
+
+@pytest.mark.parametrize(
+    ("class_type", "inputs"),
+    [
+        ("LoadImage", {"image": {"__value__": "/etc/passwd"}}),
+        ("LoadImage", {"image": {"__value__": "../../outside.png"}}),
+        ("LoadImageOutput", {"image": "../../outside.png [output]"}),
+        ("LoadImageOutput", {"image": "old.png [output]"}),
+        ("LoadLatent", {"latent": "../../../etc/passwd"}),
+        ("LoadImageSetFromFolderNode", {"folder": "../.."}),
+        ("CheckpointLoaderSimple", {"ckpt_name": {"__value__": "../../x.safetensors"}}),
+    ],
+)
+def test_a_graph_reaches_no_other_files(
+    own: Api, class_type: str, inputs: dict[str, object]
+) -> None:
+    """Files that the caller did not send are out of reach, however their names are written."""
+    graph = {
+        "1": {"class_type": class_type, "inputs": inputs},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
+    submitted = len(own.works)
+    document = problem(own.post("/workflow", {"workflow": graph}), 422, "bad-graph")
+    name = next(iter(inputs))
+    assert f"#/workflow/1/inputs/{name}" in pointers(document)
+    assert len(own.works) == submitted
+
+
+def test_a_graph_of_too_many_nodes(own: Api) -> None:
+    node = {"class_type": "EmptyImage", "inputs": {}}
+    graph = {str(n): node for n in range(2001)}
+    document = problem(own.post("/workflow", {"workflow": graph}), 422, "bad-params")
+    assert pointers(document) == ["#/workflow"]

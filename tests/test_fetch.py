@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv6Address, ip_address
@@ -115,17 +116,21 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
     """
     names: dict[str, list[list[str]]] = {}
 
-    async def getaddrinfo(_: object, host: str, port: int, **options: Any) -> Sequence[Any]:
-        flags = options.pop("flags", 0) | socket.AI_NUMERICHOST
+    real = socket.getaddrinfo
+
+    def getaddrinfo(
+        host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Sequence[Any]:
         answers = names.get(host, [[host]])
         addresses = answers.pop(0) if len(answers) > 1 else answers[0]
+        numeric = flags | socket.AI_NUMERICHOST
         return [
             info
             for address in addresses
-            for info in socket.getaddrinfo(address, port, flags=flags, **options)
+            for info in real(address, port, family, type, proto, numeric)
         ]
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return names
 
 
@@ -556,12 +561,18 @@ def test_the_time_is_for_all_redirects_together() -> None:
 
 
 def test_a_name_server_that_never_answers_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def getaddrinfo(*_: object, **__: object) -> None:
-        await asyncio.sleep(60)
+    over = threading.Event()
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
-    with pytest.raises(FetchError, match="too long"):
-        asyncio.run(fetch("http://files.test/", timeout=0.1))
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        over.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        with pytest.raises(FetchError, match="too long"):
+            asyncio.run(fetch("http://files.test/", timeout=0.1))
+    finally:
+        over.set()
 
 
 # Connections

@@ -269,3 +269,67 @@ def test_the_github_workflow(alone: Path, capsys: pytest.CaptureFixture[str]) ->
     arguments = command(run.replace("graphs/*.json", "graphs/bad.json"))
     assert main(arguments) == 1
     assert capsys.readouterr().out.count("::error file=graphs/bad.json,line=5") == 1
+
+
+# ComfyUI's models folder
+
+FLUX = """\
+{"1": {"class_type": "UNETLoader",
+       "inputs": {"unet_name": "flux1-dev.safetensors", "weight_dtype": "default"}},
+ "2": {"class_type": "LoraLoaderModelOnly",
+       "inputs": {"model": ["1", 0], "lora_name": "style.safetensors", "strength_model": 1}},
+ "3": {"class_type": "ModelSave", "inputs": {"model": ["2", 0], "filename_prefix": "x"}}}
+"""
+
+
+def write_lora(path: Path, key: str) -> None:
+    """Write a LoRA with one tensor."""
+    header = json.dumps({key: {"dtype": "F16", "shape": [1, 1], "data_offsets": [0, 2]}}).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+
+
+@pytest.mark.parametrize(
+    ("key", "codes"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight", []),
+        ("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", ["family-mismatch"]),
+    ],
+    ids=["flux", "sdxl"],
+)
+def test_a_header_tells_the_family(
+    alone: Path, capsys: pytest.CaptureFixture[str], key: str, codes: list[str]
+) -> None:
+    write_lora(alone / "models" / "loras" / "style.safetensors", key)
+    (alone / "models" / "diffusion_models").mkdir()
+    (alone / "models" / "diffusion_models" / "flux1-dev.safetensors").touch()
+    (alone / "graph.json").write_text(FLUX)
+    lint("--models", "models", "--format", "json", "graph.json")
+    found = [d for one in reported(capsys) for d in one["diagnostics"]]
+    assert [d["code"] for d in found] == codes
+    assert [(d["node"], d["input"]) for d in found] == [("2", "lora_name")] * len(codes)
+
+
+def test_a_file_that_is_not_there(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lora(alone / "models" / "loras" / "styles.safetensors", "x")
+    (alone / "graph.json").write_text(FLUX)
+    lint("--models", "models", "--format", "json", "graph.json")
+    [one] = reported(capsys)
+    found = {d["input"]: d for d in one["diagnostics"]}
+    assert {d["code"] for d in found.values()} == {"no-such-model"}
+    assert set(found) == {"unet_name", "lora_name"}
+    assert found["lora_name"]["hint"] == 'did you mean "styles.safetensors"?'
+
+
+def test_a_header_that_cannot_be_read(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = alone / "models" / "loras"
+    folder.mkdir(parents=True)
+    (folder / "style.safetensors").write_bytes(b"<html>not found</html>")
+    (alone / "models" / "diffusion_models").mkdir()
+    (alone / "models" / "diffusion_models" / "flux1-dev.safetensors").touch()
+    (alone / "graph.json").write_text(FLUX)
+    assert lint("--models", "models", "--format", "json", "graph.json") == 0
+    [one] = reported(capsys)
+    assert [(d["code"], d["severity"], d["input"]) for d in one["diagnostics"]] == [
+        ("unread-header", "warning", "lora_name")
+    ]

@@ -133,6 +133,8 @@ def _pairs(text: str) -> list[tuple[bytes, str]]:
         if not colon or not name.strip() or not key.strip():
             raise ValueError(f"entry {number} is not name:key")
         pairs.append((_digest(key.strip()), name.strip()))
+    if len({digest for digest, _ in pairs}) != len(pairs):
+        raise ValueError("two names have the same key")
     return pairs
 
 

@@ -1,6 +1,7 @@
 """Request bodies: JSON, or the parts of a form, read within a limit."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from .problems import Fault, Problem, pointer
 
 _JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
+_CHARSET: Final = re.compile(r"charset\s*\*?\d*\*?=\s*\"?([^\";\s]*)", re.IGNORECASE)
 # Far more than any endpoint has params.
 _MOST_PARTS: Final = 500
 # Python converts longer ones in quadratic time; no param takes a number of that size.
@@ -56,6 +58,9 @@ async def read_body(request: Request, max_bytes: int) -> Body:
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length[:20]) > max_bytes:
         raise _too_large(max_bytes)
+    charset = _CHARSET.search(content_type)
+    if charset and charset[1].lower() not in ("utf-8", "utf8"):
+        raise Problem("wrong-media-type", "bodies are UTF-8; no other charset is read")
     stream = _limited(request, max_bytes)
     if media_type == _JSON or (
         media_type.startswith("application/") and media_type.endswith("+json")
@@ -117,8 +122,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        faults = [Fault(pointer(key), "given twice") for key in twice]
-        raise Problem("bad-body", f"the JSON has {show(twice[0])} twice in one object", faults)
+        raise Problem("bad-body", f"the JSON has {show(twice[0])} twice in one object")
     return found
 
 
@@ -129,6 +133,19 @@ class _FormParser(MultiPartParser):
 
     def on_end(self) -> None:
         self.has_ended = True
+
+    def on_part_end(self) -> None:
+        part = self._current_part
+        if part.file is not None:
+            super().on_part_end()
+            return
+        try:
+            # The parser itself would take what is no UTF-8 for Latin-1.
+            self.items.append((part.field_name, part.data.decode("utf-8")))
+        except UnicodeDecodeError as error:
+            detail = f"it is not UTF-8: byte {error.start} does not fit"
+            fault = Fault(pointer(part.field_name), detail)
+            raise Problem("bad-params", f"{part.field_name}: {detail}", [fault]) from error
 
     def close(self) -> None:
         """Close the files of the parts; after most faults the parser itself does not."""

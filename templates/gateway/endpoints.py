@@ -1,13 +1,14 @@
 """Endpoints: a request is checked, becomes a graph, and runs as a job."""
 
 from fastapi import FastAPI
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from ..graph.prompt import NoPositiveTextError
 from .backend import Backend, Work, new_job_id
-from .bodies import read_body
+from .bodies import Body, read_body
 from .items import FILES, read_files, read_item, read_media
-from .jobs import reply
+from .jobs import reply, while_connected
 from .media import MediaFile
 from .openapi import endpoint_operation
 from .problems import Fault, Problem, pointer
@@ -23,7 +24,10 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
         if not endpoint.enabled:
             hint = f"its owner can set enabled: true in {endpoint.file}"
             raise Problem("workflow-off", f"{endpoint.route} is switched off; {hint}")
-        work = await _work(gateway, backend, endpoint, request)
+        body = await read_body(request, gateway.max_body_bytes)
+        work = await while_connected(request, _work(gateway, backend, endpoint, request, body))
+        if await request.is_disconnected():
+            raise ClientDisconnect
         await backend.submit(work)
         return await reply(gateway, backend, request, work.job)
 
@@ -36,13 +40,14 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
     )
 
 
-async def _work(gateway: Gateway, backend: Backend, endpoint: Endpoint, request: Request) -> Work:
+async def _work(
+    gateway: Gateway, backend: Backend, endpoint: Endpoint, request: Request, body: Body
+) -> Work:
     """Return what a request wants done; nothing has been started yet.
 
     Raises:
         Problem: when it cannot be done.
     """
-    body = await read_body(request, gateway.max_body_bytes)
     item, uploads = read_item(endpoint.request, body)
     item, files = await read_media(gateway.media, item, uploads)
     graph_files: dict[str, MediaFile] = {}
@@ -50,7 +55,7 @@ async def _work(gateway: Gateway, backend: Backend, endpoint: Endpoint, request:
         graph_files = await read_files(gateway.media, getattr(item, FILES), uploads)
     try:
         graph = endpoint.build(item)
-    except ValueError as error:
+    except NoPositiveTextError as error:
         raise Problem("bad-graph", str(error), [Fault(pointer("prompt"), str(error))]) from error
     if param := endpoint.graph_param:
         names = {name: file.name for name, file in graph_files.items()}

@@ -1,13 +1,14 @@
 """Graphs on their way to an engine: what the engine would refuse, and files that are not there."""
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from ..graph.catalog import Catalog, ClassType, open_catalog
+from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, open_catalog
 from ..graph.check import Finding, check_graph
 from ..graph.classes import resolve_classes
 from ..graph.families import check_families, declared_families
@@ -16,6 +17,13 @@ from ..graph.words import did_you_mean, show
 from ..params import Request
 from .backend import Backend
 from .problems import Fault, Problem, pointer
+
+# Texts that nodes of packs take for a path.
+_PATH_INPUT: Final = re.compile(
+    r"(^|_)(path|dir|directory|folder|url)($|_)|^(audio|model|text)_file$|^file_?name$"
+)
+# Enough for a caller to see what is wrong; near names are looked for with each.
+_MOST_MISSING: Final = 20
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,8 @@ class Graphs:
                     for detail in await self._missing(graph, node, name, listed):
                         extra = {"code": "unknown-model", "node": node, "input": name}
                         faults.append(Fault(pointer(param, node, "inputs", name), detail, extra))
+                if len(faults) >= _MOST_MISSING:
+                    break
         if faults:
             raise Problem("bad-graph", _summary(faults), faults)
 
@@ -93,7 +103,7 @@ class Graphs:
         changed = {
             node: {**content, "inputs": {**content["inputs"]}} for node, content in graph.items()
         }
-        faults: list[Fault] = []
+        faults = list(self._reaching_out(graph, param))
         used: set[str] = set()
         for node, name, value in self._media(changed):
             if value in names:
@@ -181,6 +191,17 @@ class Graphs:
             if finding.severity == "error":
                 yield _fault(finding, param)
 
+    def _reaching_out(self, graph: Graph, param: str) -> Iterator[Fault]:
+        """Yield the inputs that would read or write files of the engine's machine."""
+        for node, content in graph.items():
+            class_type = self.class_of(content["class_type"])
+            for name, value in content["inputs"].items():
+                taken = class_type.inputs.get(name) if class_type else None
+                if taken and _reaches_out(name, taken, value):
+                    detail = "this input names files of the engine's machine, which no caller may"
+                    extra = {"code": "engine-file", "node": node, "input": name}
+                    yield Fault(pointer(param, node, "inputs", name), detail, extra)
+
     def _media(self, graph: Graph) -> Iterator[tuple[str, str, str]]:
         """Yield node, input and value where a graph loads an input file."""
         for node, content in graph.items():
@@ -189,6 +210,23 @@ class Graphs:
                 taken = class_type.inputs.get(name) if class_type else None
                 if taken and taken.media and isinstance(value, str):
                     yield node, name, value
+
+
+def _reaches_out(name: str, taken: Input, value: object) -> bool:
+    """Say whether an input's value may lead to a file that is no model and was not sent."""
+    if isinstance(value, dict) and "__value__" in value:
+        # ComfyUI unwraps it; only a list needs it.
+        return not isinstance(value["__value__"], list) or taken.type == "COMBO"
+    if taken.type == "STRING":
+        return bool(_PATH_INPUT.search(name)) and value not in ("", None)
+    if taken.type != "COMBO":
+        return False
+    if taken.media:
+        return not isinstance(value, str)
+    if taken.folders:
+        return isinstance(value, str) and value not in taken.options and not is_listed_name(value)
+    # What an input without options lists, no schema says; a model's name does no harm.
+    return not taken.options and not (isinstance(value, str) and is_listed_name(value))
 
 
 class _Listed:

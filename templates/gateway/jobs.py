@@ -55,7 +55,8 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
         except JobEndedError as error:
             ended = await backend.wait(job.id, 0)
             raise Problem("job-ended", f"the job has {ended.status} already") from error
-        return job_response(stopped, root(request), problem_of(gateway, stopped))
+        status = 200 if stopped.status.is_final else 202
+        return job_response(stopped, root(request), problem_of(gateway, stopped), status)
 
     operations = job_operations()
     routes: dict[str, tuple[str, str, Callable[[Request], Awaitable[Response]]]] = {
@@ -88,7 +89,7 @@ async def reply(gateway: Gateway, backend: Backend, request: Request, job: str) 
         limit = gateway.deadline
         wait = backend.wait(job, limit if seconds is None else min(seconds, limit))
         try:
-            found = await _while_connected(request, wait)
+            found = await while_connected(request, wait)
         except ClientDisconnect:
             with suppress(JobEndedError, UnknownJobError):
                 await backend.cancel(job)
@@ -122,8 +123,6 @@ def problem_of(gateway: Gateway, job: Job) -> Problem | None:
     """Return why a job has no result, with the place in the YAML files where a node is at fault."""
     if job.status is Status.CANCELLED:
         return Problem("job-cancelled", "the job was cancelled", job=job.id)
-    if job.result is not None and not job.result.outputs:
-        return Problem("output-missing", "the run made no output", job=job.id)
     if job.failure is None:
         return None
     failure = job.failure
@@ -178,7 +177,7 @@ async def _job(backend: Backend, request: Request, seconds: float) -> Job:
     try:
         job = await backend.wait(name, 0)
         if job.owner == owner and seconds and not job.status.is_final:
-            job = await _while_connected(request, backend.wait(name, seconds))
+            job = await while_connected(request, backend.wait(name, seconds))
     except UnknownJobError as error:
         raise Problem("unknown-job", _NO_JOB) from error
     if job.owner != owner:
@@ -186,7 +185,7 @@ async def _job(backend: Backend, request: Request, seconds: float) -> Job:
     return job
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Wait for something, but no longer than the caller does.
 
     Raises:

@@ -149,7 +149,7 @@ def first_output(outputs: Sequence[File | Text]) -> File | Text | None:
 
 def media_type_of(output: File | Text) -> str:
     """Return the media type of an output, without parameters."""
-    return output.media_type if isinstance(output, File) else "text/plain"
+    return _type(output).partition(";")[0]
 
 
 def _type(output: File | Text) -> str:

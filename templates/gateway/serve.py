@@ -7,10 +7,10 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -61,22 +61,35 @@ def listen(port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Ends when told to, and the process goes on: uvicorn's own would let SIGTERM end that too."""
 
+    def __init__(
+        self, config: uvicorn.Config, stop: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        super().__init__(config)
+        self._stop = stop
+        self._stopping: asyncio.Task[None] | None = None
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM)
         for number in numbers:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+            loop.add_signal_handler(number, self._end, number)
         try:
             yield
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
 
+    def _end(self, number: int) -> None:
+        """Stop the jobs first, so that whoever waits for one is answered."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop())
+        self.handle_exit(number, None)
+
 
 async def serve(
     create_api: CreateApi,
-    backend: Backend,
+    backend: LocalBackend,
     listener: socket.socket,
     origins: Sequence[str] = (),
 ) -> None:
@@ -89,7 +102,7 @@ async def serve(
     config = uvicorn.Config(
         app, log_config=None, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
     )
-    server = _Server(config)
+    server = _Server(config, backend.stop)
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)

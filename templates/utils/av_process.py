@@ -22,6 +22,7 @@ MAX_SECONDS: Final = 300
 
 # The folder that this package lies in.
 _ROOT: Final = Path(__file__).parents[__name__.count(".")]
+_ENVIRONMENT: Final = ("LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "VIRTUAL_ENV")
 _REFUSED: Final = 3
 _TOO_MUCH: Final = "the file takes too much memory or time to convert"
 
@@ -50,7 +51,11 @@ async def convert(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        env={
+            # No more than it needs: the file is hostile, and the environment holds keys.
+            **{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            "PYTHONPATH": os.pathsep.join((str(_ROOT), *_more_paths())),
+        },
     )
     try:
         async with asyncio.timeout(MAX_SECONDS):
@@ -63,9 +68,15 @@ async def convert(
         await process.wait()
     if process.returncode == _REFUSED:
         raise AvError(said.decode("utf-8", "replace"))
+    if process.returncode is None or process.returncode < 0:
+        raise AvError(_TOO_MUCH)  # killed, by its limits or by its own fault
     if process.returncode != 0:
-        raise AvError(_TOO_MUCH)
+        raise RuntimeError(f"the converter does not run: {said.decode('utf-8', 'replace')[-2000:]}")
     return written
+
+
+def _more_paths() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
 def _converted(kind: str, data: bytes, max_pixels: int, max_seconds: float) -> bytes:
@@ -83,6 +94,9 @@ def _main() -> int:
         written = _converted(kind, sys.stdin.buffer.read(), int(max_pixels), float(max_seconds))
     except AvError as error:
         sys.stderr.write(_TOO_MUCH if isinstance(error.__cause__, MemoryError) else str(error))
+        return _REFUSED
+    except MemoryError:
+        sys.stderr.write(_TOO_MUCH)
         return _REFUSED
     sys.stdout.buffer.write(written)
     return 0

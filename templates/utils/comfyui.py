@@ -194,10 +194,10 @@ class Engine:
         found = self._named(job)
         if found is None:
             return False
-        found.withdrawn = True
+        # It is told again until it has ended, should this time fail.
+        self._withdraw(found)
         if found.answered.is_set():
             await self._tell_to_stop(found)
-        self._withdraw(found)
         return True
 
     async def run(

@@ -32,6 +32,9 @@ MAX_INTEGER = 2**64 - 1
 # How deep a value may nest; ComfyUI's own graphs nest three levels.
 MAX_DEPTH = 64
 
+# How many nodes a caller's graph may have.
+MAX_NODES = 2000
+
 # How many files a caller may send with a graph.
 MAX_FILES = 16
 
@@ -267,7 +270,9 @@ def _nested(value: Any) -> Iterator[tuple[Any, int]]:
             pending += [(item, depth + 1) for item in found]
 
 
-WholeGraph = Annotated[dict[str, Any], Field(min_length=1), AfterValidator(_whole_graph)]
+WholeGraph = Annotated[
+    dict[str, Any], Field(min_length=1, max_length=MAX_NODES), AfterValidator(_whole_graph)
+]
 Image = Annotated[str, Media("image"), Field(min_length=1)]
 Video = Annotated[str, Media("video"), Field(min_length=1)]
 Audio = Annotated[str, Media("audio"), Field(min_length=1)]

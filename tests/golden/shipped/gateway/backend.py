@@ -175,7 +175,7 @@ class Backend(Protocol):
         """
 
     async def cancel(self, job: str) -> Job:
-        """Stop a job, and return it once it has stopped.
+        """Stop a job, and return it once it has stopped, or as it is when that takes long.
 
         Raises:
             UnknownJobError: when there is none.

@@ -8,6 +8,8 @@ more before it is made, for the URL itself as for all that it redirects to.
 import asyncio
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Self
 
@@ -35,6 +37,7 @@ _NOT_PUBLIC = tuple(
 )
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _MAX_URL = 8192
+_MAX_LOOKUPS = 8
 
 
 class FetchError(ValueError):
@@ -167,26 +170,41 @@ class Fetcher:
 
 
 class _Resolver(AbstractResolver):
-    """Resolves names of which all addresses pass a check."""
+    """Resolves names of which all addresses pass a check, in threads of its own.
+
+    A name server may take its time, and nobody can stop it: other work must not wait for it.
+    """
 
     def __init__(self, check: Callable[[str], None]) -> None:
-        self._resolver = aiohttp.ThreadedResolver()
+        self._threads = ThreadPoolExecutor(_MAX_LOOKUPS, thread_name_prefix="names")
         self._check = check
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
         try:
-            found = await self._resolver.resolve(host, port, family)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
         except (OSError, ValueError) as error:
             # Told apart from a refusal, it would say which names a private network has.
             raise _not_public() from error
-        for result in found:
-            self._check(result["host"])
-        return found
+        results: list[ResolveResult] = []
+        for kind, _, protocol, _, address in found:
+            self._check(str(address[0]))
+            results.append(
+                ResolveResult(
+                    hostname=host,
+                    host=str(address[0]),
+                    port=port,
+                    family=kind,
+                    proto=protocol,
+                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                )
+            )
+        return results
 
     async def close(self) -> None:
-        await self._resolver.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _parsed(text: str, base: URL | None = None) -> URL:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from ..utils.comfyui import Engine
-from ..utils.comfyui_errors import EngineError, EngineInterrupted, EngineUnreachable
+from ..utils.comfyui_errors import EngineError, EngineInterrupted
 from ..utils.comfyui_files import Directories
 from ..utils.comfyui_records import (
     EngineInfo,
@@ -40,6 +40,10 @@ _log = logging.getLogger(__name__)
 
 PROFILE: Final = "local"
 
+_RECONNECT_SECONDS: Final = 10.0
+# A node at work may not be interrupted before it is done.
+_STOP_SECONDS: Final = 30.0
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -55,7 +59,8 @@ class LocalBackend:
 
     `directories` are its folders where they can be read from here. `prices` are USD per second by
     GPU; a GPU that is not among them costs nothing, for nobody bills it. The last `keep_jobs`
-    finished jobs are kept, and no more than `keep_bytes` of their outputs.
+    finished jobs are kept, and no more than `keep_bytes` of their outputs; at most `most_running`
+    run or wait at a time.
     """
 
     def __init__(
@@ -66,11 +71,14 @@ class LocalBackend:
         prices: Mapping[str, float] | None = None,
         keep_jobs: int = 1000,
         keep_bytes: int = 512 * 10**6,
+        most_running: int = 200,
     ) -> None:
         self._engine = Engine(url, directories)
         self._prices = dict(prices or {})
         self._keep_jobs = keep_jobs
         self._keep_bytes = keep_bytes
+        self._most_running = most_running
+        self._stopping = False
         self._running: dict[str, _Entry] = {}
         self._finished: OrderedDict[str, _Entry] = OrderedDict()
         self._bytes = 0
@@ -93,12 +101,21 @@ class LocalBackend:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop all jobs, and take no more."""
+        self._stopping = True
         await self._engine.close()
         tasks = [entry.task for entry in self._running.values() if entry.task]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def submit(self, work: Work) -> None:
         """Start a job."""
+        if self._stopping:
+            raise BackendUnavailableError("the service is stopping")
+        if len(self._running) >= self._most_running:
+            raise BackendUnavailableError(f"{len(self._running)} jobs are waiting already")
         entry = _Entry(Job(work.job, work.route, work.owner, work.seed, time.time()))
         self._running[work.job] = entry
         entry.task = asyncio.create_task(self._perform(entry, work))
@@ -117,21 +134,26 @@ class LocalBackend:
             try:
                 while not await self._engine.interrupt(job) and not entry.task.done():
                     await asyncio.sleep(0.01)  # not handed to the engine yet
-            except EngineUnreachable as error:
-                raise BackendUnavailableError("the engine does not answer") from error
-            await asyncio.wait({entry.task})
-        if entry.job.status is not Status.CANCELLED:
+            except EngineError as error:
+                _log.warning("job %s: it is told to stop again: %s", job, error)
+            await asyncio.wait({entry.task}, timeout=_STOP_SECONDS)
+        if entry.job.status.is_final and entry.job.status is not Status.CANCELLED:
             raise JobEndedError(job)
         return entry.job
 
     async def models(self, folder: str) -> Collection[str] | None:
         """Return the files of a model folder, or None when there is no such folder."""
-        try:
-            return await self._engine.models(folder)
-        except LookupError:
-            return None
-        except EngineError as error:
-            raise BackendUnavailableError("the engine does not answer") from error
+        limit = time.monotonic() + _RECONNECT_SECONDS
+        while True:
+            try:
+                return await self._engine.models(folder)
+            except LookupError:
+                return None
+            except EngineError as error:
+                # It may be starting again; a run would wait for it too.
+                if time.monotonic() >= limit:
+                    raise BackendUnavailableError("the engine does not answer") from error
+                await asyncio.sleep(0.2)
 
     async def workers(self) -> list[Worker]:
         """Return what is known of the engine."""
@@ -157,17 +179,26 @@ class LocalBackend:
         """Run a job to its end, which is one of three, whatever happens."""
 
         def on_event(event: Event) -> None:
-            entry.job = _told(entry.job, event)
+            # The engine may be heard of a run that has been given up.
+            if not entry.job.status.is_final:
+                entry.job = _told(entry.job, event)
 
         job = work.job
         try:
             run = await self._engine.run(
                 work.graph, job=job, files=work.files, on_event=on_event, deadline=work.timeout
             )
-            result = self._result(run, self._info or await self._probe())
-            ended = replace(entry.job, status=Status.SUCCEEDED, result=result)
+            if run.outputs:
+                result = self._result(run, self._info or await self._probe())
+                ended = replace(entry.job, status=Status.SUCCEEDED, result=result)
+            else:
+                failure = Failure("output-missing", "the run made no output")
+                ended = replace(entry.job, status=Status.FAILED, failure=failure)
         except EngineInterrupted as error:
-            if error.requested:
+            if self._stopping:
+                failure = Failure("engine-unreachable", "the service was stopped")
+                ended = replace(entry.job, status=Status.FAILED, failure=failure)
+            elif error.requested:
                 ended = replace(entry.job, status=Status.CANCELLED)
             else:
                 ended = self._failed(entry.job, error)
@@ -185,7 +216,7 @@ class LocalBackend:
         failure = failure_of(error)
         if not failure.errors:
             # What nodes say is about a caller's graph, and for that caller alone.
-            self._last_error = str(error)
+            self._last_error = failure.detail
         if failure.code in ("engine-lost", "engine-unreachable"):
             # What answers next may be another engine.
             self._info = None
@@ -206,8 +237,8 @@ class LocalBackend:
     def _keep(self, entry: _Entry) -> None:
         """Move a job to the finished ones, and drop the oldest of them that are too many."""
         result = entry.job.result
-        files = [o for o in result.outputs if isinstance(o, File)] if result else []
-        entry.size = sum(len(file.data) for file in files)
+        outputs = result.outputs if result else ()
+        entry.size = sum(len(o.data if isinstance(o, File) else o.text) for o in outputs)
         self._running.pop(entry.job.id, None)
         self._finished[entry.job.id] = entry
         self._bytes += entry.size

@@ -17,10 +17,10 @@ _FORM: Final = "multipart/form-data"
 
 # What any request may end with, and what only one that runs something may.
 _COMMON: Final = ("bad-request", "unauthorized", "forbidden-host", "internal-error")
-_RUNNING: Final = (
-    "unknown-model", "job-cancelled", "too-large", "wrong-media-type", "bad-params",
-    "engine-error", "engine-unreachable", "engine-timeout",
-)  # fmt: skip
+_OTHERS: Final = frozenset(
+    ("not-found", "unknown-job", "job-ended", "wrong-method", "workflow-off")
+)
+_RUNNING: Final = tuple(code for code in KINDS if code not in _OTHERS)
 
 
 class FaultDocument(BaseModel):
@@ -117,6 +117,7 @@ def job_operations() -> dict[str, dict[str, Any]]:
             "openapi_extra": {"parameters": [_job_parameter()]},
             "responses": {
                 200: _job("The job, which has stopped."),
+                202: _job("It is told to stop, and has not yet.", {"Location": "The job."}),
                 **_problems("unknown-job", "job-ended", "engine-unreachable"),
             },
         },

@@ -11,15 +11,19 @@ _TEXT_INPUTS = (
 )  # fmt: skip
 
 
+class NoPositiveTextError(ValueError):
+    """The graph has no positive text."""
+
+
 def with_positive_text(graph: Graph, text: str) -> Graph:
     """Return a graph with another positive text; its negative text stays as it is.
 
     Raises:
-        ValueError: when no text encoder is found that feeds positive conditioning.
+        NoPositiveTextError: when no text encoder is found that feeds positive conditioning.
     """
     encoders = positive_encoders(graph)
     if not encoders:
-        raise ValueError("the graph has no positive text: no text encoder feeds a sampler")
+        raise NoPositiveTextError("the graph has no positive text: no text encoder feeds a sampler")
     changed = dict(graph)
     for node in encoders:
         inputs = graph[node]["inputs"]

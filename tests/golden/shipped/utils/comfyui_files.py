@@ -43,19 +43,18 @@ class Directories:
         return cls(base / "output", base / "input", base / "temp")
 
 
-def path_inside(directory: Path, subfolder: str, filename: str) -> Path:
-    """Return the path of a file that the engine names, links resolved.
+def path_inside(root: Path, subfolder: str, filename: str) -> Path:
+    """Return the path of a file that the engine names, links resolved; `root` has none.
 
     Raises:
-        EngineOutputError: when it lies outside the directory.
+        EngineOutputError: when it lies outside of `root`.
     """
-    root = directory.resolve()
     try:
         path = (root / subfolder / filename).resolve()
     except (ValueError, RuntimeError, OSError) as error:
         raise EngineOutputError(f"the engine names no path: {filename!r}") from error
     if path == root or not path.is_relative_to(root):
-        raise EngineOutputError(f"the engine names a file outside {directory.name}/: {filename!r}")
+        raise EngineOutputError(f"the engine names a file outside {root.name}/: {filename!r}")
     return path
 
 
@@ -64,6 +63,11 @@ class LocalFiles:
 
     def __init__(self, directories: Directories) -> None:
         self._directories = directories
+        self._roots = {
+            "output": directories.output.resolve(),
+            "temp": directories.temp.resolve(),
+            "input": directories.input.resolve(),
+        }
 
     async def read(self, items: Sequence[dict[str, Any]]) -> list[bytes]:
         """Return the contents of output files that the engine names.
@@ -97,12 +101,7 @@ class LocalFiles:
             _log.warning("input file %s is left behind: %s", path, error)
 
     def _path(self, item: dict[str, Any]) -> Path:
-        roots = {
-            "output": self._directories.output,
-            "temp": self._directories.temp,
-            "input": self._directories.input,
-        }
-        root = roots.get(str(item.get("type") or "output"))
+        root = self._roots.get(str(item.get("type") or "output"))
         if root is None:
             raise EngineOutputError(f"the engine names an unknown folder: {item.get('type')!r}")
         return path_inside(root, str(item.get("subfolder") or ""), item["filename"])
