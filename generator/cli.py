@@ -270,13 +270,15 @@ def _lint(root: Path, options: argparse.Namespace) -> int:
 
 
 def _catalog(root: Path, options: argparse.Namespace) -> int:
-    from .observe import ObserveError, observe, write_catalogs
+    from .observe import ObserveError, observe, without_known, write_catalogs
 
     project, _ = load_project(root)
     commits = {p.name: p.commit for p in project.models.packs.values()} if project.models else {}
     target = options.out or root / "catalogs"
     try:
         sources = observe(options.url, options.models, commits)
+        if options.models is None:
+            sources = without_known(sources, versions(CATALOGS))
         written = write_catalogs(sources, target)
     except (ObserveError, OSError) as error:
         return _refuse(str(error))
@@ -285,7 +287,7 @@ def _catalog(root: Path, options: argparse.Namespace) -> int:
             print(f"{path}: {count} classes", file=sys.stderr)
         if options.models is None:
             hint = "without --models it is not known which model folder an input lists"
-            print(f"warning: {hint}; such inputs go unchecked", file=sys.stderr)
+            print(f"warning: {hint}; a file's name may be refused there", file=sys.stderr)
     return CLEAN
 
 

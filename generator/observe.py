@@ -87,6 +87,17 @@ def observe(
     return [sources[key] for key in sorted(sources)]
 
 
+def without_known(
+    sources: Iterable[dict[str, Any]], versions: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return the sources without ComfyUI's own classes of a version that there are schemas of.
+
+    Theirs tell which model folders the inputs list; what was observed without markers does not.
+    """
+    known = set(versions)
+    return [s for s in sources if "pack" in s or s["comfyui"] not in known]
+
+
 def write_catalogs(sources: Iterable[dict[str, Any]], target: Path) -> dict[Path, int]:
     """Write catalog files, and return how many classes each has."""
     written: dict[Path, int] = {}
@@ -117,17 +128,16 @@ def _markers(client: httpx.Client, models: Path) -> Iterator[dict[str, str]]:
     made: list[Path] = []
     try:
         for path in placed:
-            if not path.parent.is_dir():
-                path.parent.mkdir()
-                made.append(path.parent)
+            # It stays: ComfyUI fails where a folder is gone that it has once seen.
+            path.parent.mkdir(exist_ok=True)
             path.touch(exist_ok=False)
             made.append(path)
         yield {path.name: meaning for path, meaning in placed.items()}
     except OSError as error:
         raise ObserveError(f"{error.filename} cannot be written: {error.strerror}") from error
     finally:
-        for path in reversed(made):
-            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        for path in made:
+            path.unlink(missing_ok=True)
 
 
 def _reduced(

@@ -139,7 +139,7 @@ def test_no_other_url_is_read(text: str, scheme: str) -> None:
     for value in (read_any_error(text), read_error("image", text)):
         assert value == (
             f"{scheme}: is no kind of URL that is read: "
-            "give an http or https URL, a base64 data URI or base64 text"
+            "give an http or https URL, a base64 data URI or base64 text, or upload the file in a form"
         )
 
 
@@ -153,7 +153,7 @@ def test_no_other_url_is_read(text: str, scheme: str) -> None:
 )  # fmt: skip
 def test_no_path_is_read(text: str) -> None:
     assert read_error("image", text) == (
-        "no file is read from a path: give an http or https URL, a base64 data URI or base64 text"
+        "no file is read from a path: give an http or https URL, a base64 data URI or base64 text, or upload the file in a form"
     )
 
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -602,7 +602,8 @@ def test_no_keys_raise(tensors: Shapes, metadata: dict[str, str], folder: str) -
 
 def test_hostile_headers_take_little_time() -> None:
     many = {f"lora_unet_{'x_' * 30}{i}_y{i}.weight": (1, 1) for i in range(100_000)}
-    start = perf_counter()
+    start = process_time()
     assert family_of_keys(shapes(many), "loras") is None
     assert family_of_keys(shapes({f"a_{'9' * 190}_{'model.' * 10_000}": (1,)}), "loras") is None
-    assert perf_counter() - start < 3
+    # Seconds where it is linear, hours where it is not.
+    assert process_time() - start < 30

@@ -283,7 +283,9 @@ def test_an_engine_that_ends_too_soon(started: dict[str, Served]) -> None:
 def test_a_port_that_is_taken(started: dict[str, Served]) -> None:
     served = started["busy"]
     assert served.end() == 2
-    assert re.fullmatch(r"error: port \d+ is taken; give another one\n", served.text)
+    assert re.fullmatch(
+        r"error: port \d+ is taken; give another one, as in make serve PORT=8001\n", served.text
+    )
     served.check_gone()
 
 

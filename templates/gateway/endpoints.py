@@ -48,6 +48,8 @@ async def _work(
     Raises:
         Problem: when it cannot be done.
     """
+    if param := endpoint.graph_param:
+        _check_wrapped(body.values, param)
     item, uploads = read_item(endpoint.request, body)
     item, files = await read_media(gateway.media, item, uploads)
     graph_files: dict[str, MediaFile] = {}
@@ -73,3 +75,12 @@ async def _work(
         timeout=endpoint.timeout,
         owner=request.scope.get("state", {}).get("owner", ""),
     )
+
+
+def _check_wrapped(values: object, param: str) -> None:
+    """Refuse a body that is a graph itself, with how to send it."""
+    if isinstance(values, dict) and param not in values:
+        nodes = [v for v in values.values() if isinstance(v, dict) and "class_type" in v]
+        if nodes:
+            detail = f"this looks like a graph alone; send it as the param {param}"
+            raise Problem("bad-params", detail, [Fault(pointer(param), "this param is required")])

@@ -125,17 +125,22 @@ def job_operations() -> dict[str, dict[str, Any]]:
 
 
 def example_body(endpoint: Endpoint) -> dict[str, Any] | None:
-    """Return a body that an endpoint takes: its required params, by their first example.
+    """Return a body that an endpoint takes: what it requires, by the first examples.
 
-    None when a required param has no example.
+    None when something that is required has no example.
     """
     schema = endpoint.request.model_json_schema()
     body: dict[str, Any] = {}
-    for name in schema.get("required", ()):
-        examples = schema["properties"][name].get("examples")
-        if not examples:
+    for name in (*schema.get("required", ()), *(group[0] for group in endpoint.request.ONE_OF)):
+        about = schema["properties"][name]
+        # An optional param is described beside null.
+        described = [about, *about.get("anyOf", ())]
+        if any(one.get("x-media") == "image" for one in described):
+            body[name] = _PICTURE
+        elif about.get("examples"):
+            body[name] = about["examples"][0]
+        else:
             return None
-        body[name] = examples[0]
     try:
         endpoint.request.model_validate(body)
     except ValidationError:
@@ -188,6 +193,11 @@ def _form_schema(endpoint: Endpoint) -> dict[str, Any]:
     return schema
 
 
+# Eight pixels by eight, of one colour.
+_PICTURE: Final = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8UaHBgA0wMeAAg1MCAB4nAXgllso1AAAAAElFTkSuQmCC"
+)
 _KEYS: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

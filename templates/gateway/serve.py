@@ -54,7 +54,9 @@ def listen(port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise PortTakenError(f"port {port} is taken; give another one") from error
+        raise PortTakenError(
+            f"port {port} is taken; give another one, as in make serve PORT=8001"
+        ) from error
     return listener
 
 
@@ -156,13 +158,22 @@ def greeting(app: FastAPI, url: str, engine: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _engine_url(text: str) -> str:
+    """Return a URL; an address alone is meant as one."""
+    return text if "://" in text else f"http://{text}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m build.api",
         description="Serve the API on 127.0.0.1, against a ComfyUI that is up.",
     )
     parser.add_argument(
-        "--comfyui-url", required=True, metavar="URL", help="such as http://127.0.0.1:8188"
+        "--comfyui-url",
+        required=True,
+        type=_engine_url,
+        metavar="URL",
+        help="such as http://127.0.0.1:8188",
     )
     parser.add_argument(
         "--base-directory",

@@ -194,10 +194,13 @@ class Engine:
         found = self._named(job)
         if found is None:
             return False
-        # It is told again until it has ended, should this time fail.
-        self._withdraw(found)
-        if found.answered.is_set():
-            await self._tell_to_stop(found)
+        found.withdrawn = True
+        try:
+            if found.answered.is_set():
+                await self._tell_to_stop(found)
+        finally:
+            # Should this time fail, it is told again.
+            self._withdraw(found)
         return True
 
     async def run(

@@ -20,6 +20,10 @@ def test_the_catalog_equals_the_stored_one(
     sources = observe(engine.url, engine.base / "models")
     assert {path for path in engine.base.rglob("*") if "marker" in path.name} == before == set()
     assert [source.get("pack") for source in sources] == [None, "probe_nodes"]
+    # Two classes list the folders below input, which other tests make.
+    for node in sources[0]["nodes"].values():
+        if "folder" in node["inputs"]:
+            node["inputs"]["folder"]["options"] = []
     found = compact(sources[0])
     if request.config.getoption("--update-golden"):
         STORED.write_text(found, encoding="utf-8")

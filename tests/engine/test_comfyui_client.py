@@ -307,6 +307,18 @@ def test_the_same_graph_again_is_made_again(engine: Installed) -> None:
     with_client(engine, body)
 
 
+def test_a_name_may_come_again_at_once(engine: Installed) -> None:
+    """The folder of the run before is deleted behind it, and never that of this one."""
+
+    async def body(client: Engine) -> None:
+        for _ in range(3):
+            colour = next(colours)
+            run = await client.run(still(colour), job="job_same")
+            assert picture(only_file(run).data).getpixel((0, 0)) == rgb(colour)
+
+    with_client(engine, body)
+
+
 def test_what_a_node_reports_while_it_works(engine: Installed) -> None:
     async def body(client: Engine) -> None:
         events: list[Event] = []

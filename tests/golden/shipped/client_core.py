@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
@@ -159,7 +159,7 @@ class Reply:
     the job; `Client.outputs` returns them all.
     """
 
-    data: bytes
+    data: bytes = field(repr=False)
     media_type: str
     job: str
     seed: int | None

@@ -20,7 +20,9 @@ from .fetch import Fetcher, FetchError
 _MAX_CONVERSIONS: Final = 2
 _MAX_PATH: Final = 4096
 
-_ACCEPTED: Final = "give an http or https URL, a base64 data URI or base64 text"
+_ACCEPTED: Final = (
+    "give an http or https URL, a base64 data URI or base64 text, or upload the file in a form"
+)
 _SCHEME: Final = re.compile(r"\s*([a-z][a-z0-9+.-]{0,30}):", re.IGNORECASE)
 
 
