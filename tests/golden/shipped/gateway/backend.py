@@ -26,18 +26,16 @@ from ..utils.comfyui_records import File, Graph, Text
 
 # Crockford's base 32: no letter that reads like a digit.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_TIME_CHARACTERS: Final = 10
-_RANDOM_CHARACTERS: Final = 16
+_BITS: Final = 5
+_CHARACTERS: Final = 26
+_RANDOM_BITS: Final = 80
 
 
 def new_job_id() -> str:
     """Return a new id: `job_` and 26 characters, the first ten of them the time in milliseconds."""
-    number = time.time_ns() // 1_000_000
-    stamp = ""
-    for _ in range(_TIME_CHARACTERS):
-        number, digit = divmod(number, len(_ALPHABET))
-        stamp = _ALPHABET[digit] + stamp
-    return "job_" + stamp + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+    number = time.time_ns() // 1_000_000 << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    shifts = range(_BITS * (_CHARACTERS - 1), -1, -_BITS)
+    return "job_" + "".join(_ALPHABET[number >> shift & 31] for shift in shifts)
 
 
 @dataclass(frozen=True, slots=True)

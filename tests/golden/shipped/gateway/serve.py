@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from ..utils.comfyui_errors import EngineError
@@ -47,7 +48,8 @@ def listen(port: int) -> socket.socket:
     Raises:
         PortTakenError: when the port is taken.
     """
-    listener = socket.socket()
+    # With the protocol named, asyncio sends small replies at once.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
@@ -134,7 +136,8 @@ def main(
                 await serve(create_api, backend, listener, origins)
 
     try:
-        asyncio.run(run())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
     except (EngineError, PortTakenError, FileNotFoundError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
