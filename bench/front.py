@@ -19,7 +19,6 @@ import io
 import os
 import platform
 import random
-import socket
 import statistics
 import sys
 import time
@@ -35,6 +34,7 @@ import aiohttp
 from PIL import Image
 
 from generator.cli import main as generate
+from generator.ports import free_port
 from templates.utils.comfyui_process import EngineProcess, tied_to_this_process
 from tests.engine import install
 
@@ -278,14 +278,6 @@ async def service(folder: Path, engine_url: str, base: Path) -> AsyncIterator[st
         if process.returncode is None:
             process.terminate()
         await process.wait()
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def add_earlier(output: Path, count: int, picture: bytes) -> None:

@@ -20,6 +20,7 @@ from .diagnostics import (
     sorted_once,
 )
 from .graph.catalog import open_catalog, versions
+from .ports import parse_port
 from .project import CATALOGS, is_project, load_project
 from .publish import PublishError, publish
 from .python_format import FormatError
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "engine answers with placeholders of the right kind and size: no GPU, no weights.",
     )
     serve.add_argument(
-        "--port", type=_port, default=8000, help="0 is any that is free (default: 8000)"
+        "--port", type=parse_port, default=8000, help="0 is any that is free (default: 8000)"
     )
     serve.add_argument(
         "--comfyui-url", metavar="URL", help="a ComfyUI that is up (default: a preview engine)"
@@ -207,12 +208,6 @@ def _serve(root: Path, options: argparse.Namespace) -> int:
         return _refuse(str(error))
 
 
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text[:9]) > 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return int(text)
-
-
 def _render(root: Path, target: Path, options: argparse.Namespace) -> tuple[int, Checked | None]:
     """Check the specs and render them, and return the exit code and what was checked."""
     checked, diagnostics = _check(root)
@@ -256,7 +251,7 @@ def _lint(root: Path, options: argparse.Namespace) -> int:
     if version not in versions(*catalogs):
         return _refuse(f"there are no node schemas of ComfyUI {version}")
     rules = Rules(
-        open_catalog(catalogs[0], version, *catalogs[1:]),
+        open_catalog(*catalogs, version=version),
         None if options.no_models or options.models else models,
         options.models,
         allow_api_nodes=options.allow_api_nodes,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from .check import Checked
 from .graph.words import show
+from .names import unclaimed
 from .pycode import Source, docstring_of, identifier, literal
 from .spec import INTEGER_TYPES, MEDIA_TYPES, NUMBER_TYPES, Param, Workflow
 
@@ -59,19 +60,8 @@ def method_name(name: str) -> str:
 
 
 def argument_names(params: Iterable[str]) -> dict[str, str]:
-    """Return the argument of the method for each param.
-
-    A name that Python or the method claims gets `_` appended, as often as it takes to differ from
-    the other params.
-    """
-    names = {param: param for param in params}
-    taken = {*names, *_CLAIMED_BY_METHODS}
-    for param in names:
-        if iskeyword(param) or param in _CLAIMED_BY_METHODS:
-            while names[param] in taken:
-                names[param] += "_"
-            taken.add(names[param])
-    return names
+    """Return the argument of the method for each param; Python and the method claim some names."""
+    return unclaimed(params, lambda name: iskeyword(name) or name in _CLAIMED_BY_METHODS)
 
 
 def _endpoint(workflow: Workflow) -> dict[str, Source]:

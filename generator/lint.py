@@ -10,7 +10,7 @@ from .check.models import families_of, model_for, undeclared
 from .diagnostics import Diagnostic, Severity
 from .graph.catalog import Catalog, ClassType, Input, is_listed_name
 from .graph.check import Finding, check_graph
-from .graph.classes import resolve_classes
+from .graph.classes import inputs_of, resolve_classes
 from .graph.families import Families, check_families
 from .graph.safetensors import family_of_keys, read_header
 from .graph.words import did_you_mean, show
@@ -122,12 +122,9 @@ def _undeclared(
 
 def _files(graph: Any, classes: dict[str, ClassType]) -> Iterator[tuple[str, str, str, Input]]:
     """Yield node, input, value and schema where a graph loads a model file."""
-    for node, class_type in classes.items():
-        inputs = graph[node].get("inputs")
-        for name, value in inputs.items() if isinstance(inputs, dict) else ():
-            taken = class_type.inputs.get(name)
-            if taken and taken.folders and isinstance(value, str) and is_listed_name(value):
-                yield node, name, value, taken
+    for node, name, value, taken in inputs_of(graph, classes) if classes else ():
+        if taken.folders and isinstance(value, str) and is_listed_name(value):
+            yield node, name, value, taken
 
 
 def _missing(files: Iterable[tuple[str, str, str, Input]], models: Path) -> Iterator[Finding]:

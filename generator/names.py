@@ -3,7 +3,7 @@
 import builtins
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 WORKFLOW_NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -44,19 +44,26 @@ def class_name(name: str) -> str:
 def attribute_names(params: Iterable[str]) -> dict[str, str]:
     """Return the attribute of the request model for each param.
 
-    A name that Python, pydantic or an annotation claims gets `_` appended, as often as it takes
-    to differ from the other params.
+    Python, pydantic and the annotations claim some names.
     """
-    names = list(params)
+    return unclaimed(params, _is_claimed)
+
+
+def unclaimed(names: Iterable[str], is_claimed: Callable[[str], bool]) -> dict[str, str]:
+    """Return a name in Python for each name, all of them different.
+
+    One that is claimed gets `_` appended, as often as it takes to differ from the others.
+    """
+    names = list(names)
     taken = set(names)
-    attributes: dict[str, str] = {}
+    found: dict[str, str] = {}
     for name in names:
-        attribute = name
-        while _is_claimed(attribute) or (attribute != name and attribute in taken):
-            attribute += "_"
-        taken.add(attribute)
-        attributes[name] = attribute
-    return attributes
+        free = name
+        while is_claimed(free) or (free != name and free in taken):
+            free += "_"
+        taken.add(free)
+        found[name] = free
+    return found
 
 
 def local_names(wanted: Iterable[str], reserved: Iterable[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -14,8 +13,8 @@ from templates.utils.comfyui_errors import EngineStartError
 from templates.utils.comfyui_process import EngineProcess, tied_to_this_process
 
 from .check import Checked
+from .ports import HOST, free_port
 
-_HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 30.0
 # An engine that ends sooner than this after its start does not get another one.
 _SHORTEST_LIFE: Final = 5.0
@@ -39,7 +38,7 @@ def serve(checked: Checked, root: Path, *, port: int, comfyui_url: str | None) -
         return asyncio.run(_serve(root, port, comfyui_url))
     with TemporaryDirectory(prefix="preview-engine-") as folder:
         base = Path(folder)
-        url = f"http://{_HOST}:{_free_port()}"
+        url = f"http://{HOST}:{free_port()}"
         engine = EngineProcess(
             preview_command(checked, root, base, url), url=url, start_timeout=_START_SECONDS
         )
@@ -137,10 +136,3 @@ async def _stop(api: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             api.kill()
         await api.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((_HOST, 0))
-        port: int = listener.getsockname()[1]
-        return port

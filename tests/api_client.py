@@ -24,14 +24,14 @@ from generator.project import load_project
 from generator.publish import publish
 from generator.render import render
 
-from .conftest import ROOT, load_and_check
+from .conftest import GPU_YAML, ROOT, load_and_check
 
 SECONDS = 20
 PRICE = 2.5
 # What a preview engine calls its device.
 GPU = "preview"
 
-CATALOG = open_catalog(ROOT / "generator" / "catalogs", "0.3.71")
+CATALOG = open_catalog(ROOT / "generator" / "catalogs", version="0.3.71")
 _PROJECT, _ = load_project(ROOT)
 assert _PROJECT.models is not None
 MODELS = sorted(model.destination for model in _PROJECT.models.models.values())
@@ -42,16 +42,13 @@ AS_JSON = {"Content-Type": "application/json"}
 AS_FORM = {"Content-Type": "multipart/form-data; boundary=B"}
 
 # Everything that the shipped project has off or larger than a test wants.
-OWN_GPU = """\
-app: own-app
-python: "3.11"
-comfyui: {version: 0.3.71, commit: c55fd7481626d8bee8044ea7512ea996d13a1b90}
-gpus:
-  default: l40s
-  l40s: {modal: L40S, vram_gb: 48, price_per_second: 0.000542}
+OWN_GPU = (
+    GPU_YAML
+    + """\
 gateway: {deadline: 100, cors_origins: ["https://app.example.com"]}
 limits: {body_mb: 1, media_pixels: 1000000}
 """
+)
 
 T = TypeVar("T")
 

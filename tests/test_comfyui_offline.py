@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from generator.ports import free_port
 from templates.utils.comfyui import Engine
 from templates.utils.comfyui_errors import (
     EngineError,
@@ -681,13 +681,6 @@ def test_nobody_answers() -> None:
 
 
 # Processes
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 SERVER = f"""\

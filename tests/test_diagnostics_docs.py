@@ -17,7 +17,7 @@ from .conftest import MODELS_YAML, ROOT
 
 PAGE: Final = (ROOT / "docs" / "diagnostics.md").read_text(encoding="utf-8")
 LANGUAGE: Final = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8")
-CATALOG: Final = open_catalog(CATALOGS, "0.3.71")
+CATALOG: Final = open_catalog(CATALOGS, version="0.3.71")
 
 ENTRY = re.compile(
     r"^### `([a-z0-9-]+)`\n\n\*\*(Error|Warning|Info)\.\*\* ((?:(?!##).*\n)*)", re.MULTILINE

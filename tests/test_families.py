@@ -40,7 +40,7 @@ from .conftest import ROOT, load_and_check
 RECORDED = json.loads(
     gzip.decompress((ROOT / "tests" / "fixtures" / "verdicts.json.gz").read_bytes())
 )["graphs"]
-CATALOG = open_catalog(ROOT / "generator" / "catalogs", "0.3.71")
+CATALOG = open_catalog(ROOT / "generator" / "catalogs", version="0.3.71")
 
 
 def classes_of(graph: object) -> dict[str, ClassType]:

@@ -203,7 +203,7 @@ def test_graph_is_one_that_the_pinned_catalog_takes(name: str, folder: str) -> N
     """Classes, inputs, values, links and outputs; the deployed catalog knows them as well."""
     route, body = BODIES[name]
     graph = endpoint(route)[1](body)
-    catalog = open_catalog(ROOT / folder, "0.3.71")
+    catalog = open_catalog(ROOT / folder, version="0.3.71")
     assert faults_of(graph, classes_of(graph, catalog, ROUTES[route]["packs"])) == []
 
 
@@ -226,7 +226,7 @@ def test_the_comparison_with_the_catalog_sees_faults(name: str, value: Any, faul
     graph["5"]["inputs"][name] = value
     if value is None:
         del graph["5"]["inputs"][name]
-    catalog = open_catalog(ROOT / "generator" / "catalogs", "0.3.71")
+    catalog = open_catalog(ROOT / "generator" / "catalogs", version="0.3.71")
     assert faults_of(graph, classes_of(graph, catalog, [])) == [fault]
 
 

@@ -20,7 +20,7 @@ from generator.project import CATALOGS
 
 from .conftest import CheckProject, MakeProject
 
-CATALOG = open_catalog(CATALOGS, "0.3.71")
+CATALOG = open_catalog(CATALOGS, version="0.3.71")
 PACK = "ComfyUI_InstantID"
 # What /object_info of the preview engine leaves out, for it knows nothing of the canvas.
 CANVAS = {"audio_upload", "control_after_generate", "file_upload", "image_upload", "video_upload"}
@@ -129,7 +129,7 @@ def test_the_command(
         assert main(["catalog", "--project", str(root), "--url", url, "--quiet"]) == 0
     shown = capsys.readouterr().err
     assert f"{root}/catalogs/packs/{PACK}.jsonl: " in shown
-    written = open_catalog(root / "catalogs", "0.3.71")
+    written = open_catalog(root / "catalogs", version="0.3.71")
     assert written.names() == CATALOG.names([PACK])
     assert main(["catalog", "--project", str(root), "--url", "http://127.0.0.1:9"]) == 2
     assert "does not answer" in capsys.readouterr().err

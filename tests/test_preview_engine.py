@@ -32,7 +32,7 @@ from generator.preview.server import Server, serving
 
 from .conftest import ROOT
 
-CATALOG = open_catalog(ROOT / "generator" / "catalogs", "0.3.71")
+CATALOG = open_catalog(ROOT / "generator" / "catalogs", version="0.3.71")
 MODELS = """
 checkpoints/flux1-schnell-fp8.safetensors checkpoints/sd_xl_base_1.0.safetensors
 diffusion_models/flux1-dev.safetensors diffusion_models/wan2.1_t2v_1.3B_fp16.safetensors

@@ -23,7 +23,7 @@ from .conftest import ROOT
 RECORDED = json.loads(
     gzip.decompress((ROOT / "tests" / "fixtures" / "verdicts.json.gz").read_bytes())
 )
-CATALOG = open_catalog(ROOT / "generator" / "catalogs", "0.3.71")
+CATALOG = open_catalog(ROOT / "generator" / "catalogs", version="0.3.71")
 IMAGE = {
     "class_type": "EmptyImage",
     "inputs": {"width": 64, "height": 48, "batch_size": 1, "color": 0},

@@ -345,7 +345,7 @@ def test_a_long_chain() -> None:
 @cache
 def text_encoders() -> dict[str, list[str]]:
     """Return ComfyUI's own text encoders, each with the texts that people write into it."""
-    catalog = open_catalog(CATALOGS, "0.3.71")
+    catalog = open_catalog(CATALOGS, version="0.3.71")
     known = [catalog.get(name, [])[0] for name in catalog.names([])]
     texts = {
         one.name: [n for n, i in one.inputs.items() if i.type == "STRING" and i.multiline]

@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from generator.cli import main
+from generator.ports import free_port
 
 from .api_client import FLUX, MODELS, SECONDS, import_rendered, new_app, part, size
 from .conftest import ROOT, MakeProject
@@ -128,12 +129,6 @@ class Served:
         self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

@@ -167,7 +167,7 @@ def test_left_out_goes_along_the_links() -> None:
 
 # The rendered builder
 
-CATALOG = open_catalog(CATALOGS, "0.3.71")
+CATALOG = open_catalog(CATALOGS, version="0.3.71")
 OPTIONAL = {"s": "string", "t": "string", "n": "integer", "f": "boolean"}
 GROUP = ("g", "h")
 

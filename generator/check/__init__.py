@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ..diagnostics import Diagnostic
 from ..graph.catalog import Catalog, ClassType, open_catalog, versions
 from ..graph.families import Known
-from ..project import CATALOGS, Project
+from ..project import Project
 from ..spec import Models, Settings, Workflow
 from .classes import check_links, resolve_classes
 from .fit import check_access, check_memory
@@ -57,7 +57,7 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
     version = settings.comfyui.version if settings else known[-1]
     if version not in known:
         return None, faults
-    catalog = open_catalog(CATALOGS, version, *project.catalogs[1:])
+    catalog = open_catalog(*project.catalogs, version=version)
     families = families_of(models) if models else {}
     checked: list[CheckedWorkflow] = []
     seen: dict[str, list[Diagnostic]] = {}

@@ -5,8 +5,9 @@ from typing import Final
 
 from ..diagnostics import Diagnostic, Severity
 from ..graph.catalog import Catalog, ClassType
+from ..graph.classes import nearest_class
 from ..graph.records import Link
-from ..graph.words import nearest, show
+from ..graph.words import show
 from ..slots import has_slot
 from ..spec import GraphNode, Models, Workflow
 from .reach import run_nodes
@@ -84,15 +85,5 @@ def _unknown(
     if unseen:
         message += f", unless {' or '.join(unseen)} has it: there are no schemas of that pack"
         return [node.class_at.report(Severity.WARNING, "unchecked-class", message, node=node.id)]
-    near = _nearest_class(name, catalog) if with_hint else None
+    near = nearest_class(name, catalog) if with_hint else None
     return [node.class_at.error("unknown-class", message, node=node.id, hint=near)]
-
-
-def _nearest_class(name: str, catalog: Catalog) -> str | None:
-    near = nearest(name, catalog.names())
-    if near is None:
-        return None
-    packs = catalog.packs_with(near)
-    return (
-        f"did you mean {show(near)} (pack {packs[0]})?" if packs else f"did you mean {show(near)}?"
-    )

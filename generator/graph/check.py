@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from .catalog import WIDGET_TYPES, Catalog, ClassType, Input
-from .records import Link
+from .records import Link, followed
 from .values import Unknown, misfit
 from .words import did_you_mean, show, some
 
@@ -138,7 +138,7 @@ class _Check:
         class_type = self.classes.get(node)
         if class_type is None:
             for name, value in inputs.items():
-                if link := _link(value):
+                if link := followed(value):
                     yield from self._check_source(node, name, link)
             return
         if class_type.api_node and not self.allow_api_nodes:
@@ -171,14 +171,14 @@ class _Check:
             message = f"{class_type.name} has no such input"
             hint = did_you_mean(name, class_type.inputs)
             yield Finding("unknown-input", "error", message, node, name, hint)
-        if link := _link(value):
+        if link := followed(value):
             yield from self._check_source(node, name, link)
 
     def _check_link(
         self, node: str, name: str, value: list[Any], class_type: ClassType
     ) -> Iterator[Finding]:
         taken = class_type.inputs[name]
-        link = _link(value)
+        link = followed(value)
         if link is None:
             message = 'a list is a link here, ["node id", output number]'
             hint = _how_to_link(taken, value)
@@ -211,20 +211,11 @@ class _Check:
             )
 
 
-def _link(value: object) -> Link | None:
-    """Return a value as a link if the engine can follow it, which takes an integer and no float."""
-    if isinstance(value, list) and len(value) == 2:
-        node, output = value
-        if isinstance(node, str) and type(output) is int:
-            return Link(node, output)
-    return None
-
-
 def _meant(value: object) -> Link | None:
     """Return the link that a value is, or is meant to be: a fault of form hides no other fault."""
     match value:
         case [str(node), int() | float()]:
-            return _link(value) or Link(node, 0)
+            return followed(value) or Link(node, 0)
         case [int() as node, int() | float()] if abs(node) < _LONGEST_ID:
             return Link(str(int(node)), 0)
     return None

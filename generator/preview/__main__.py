@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..graph.catalog import open_catalog, versions
+from ..ports import parse_port
 from .folders import FolderError, Folders
 from .schemas import Schemas
 from .server import Server, serving
@@ -35,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     folders = Folders(options.base_directory.absolute())
     try:
-        more = [options.catalogs] if options.catalogs else []
-        if options.comfyui not in versions(_CATALOGS, *more):
-            known = ", ".join(versions(_CATALOGS, *more))
+        catalogs = (_CATALOGS, *([options.catalogs] if options.catalogs else []))
+        if options.comfyui not in versions(*catalogs):
+            known = ", ".join(versions(*catalogs))
             raise FolderError(
                 f"no node schemas of ComfyUI {options.comfyui}; there are some of {known}"
             )
-        catalog = open_catalog(_CATALOGS, options.comfyui, *more)
+        catalog = open_catalog(*catalogs, version=options.comfyui)
         unknown = set(options.pack or ()) - set(catalog.packs)
         if unknown:
             raise FolderError(f"no node schemas of the pack {', '.join(sorted(unknown))}")
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     known = versions(_CATALOGS)
     parser.add_argument(
-        "--port", type=_port, default=8188, help="port on 127.0.0.1; 0 is any (default: 8188)"
+        "--port", type=parse_port, default=8188, help="port on 127.0.0.1; 0 is any (default: 8188)"
     )
     parser.add_argument(
         "--base-directory",
@@ -132,12 +133,6 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the version to stand in for (default: {known[-1]})",
     )
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, TypeVar, get_origin
 
 from pydantic import ValidationError
@@ -78,7 +79,8 @@ async def read_files(
     return {name: file for (_, name), file in found.items()}
 
 
-def _names(model: type[Request]) -> dict[str, str]:
+@cache
+def _names(model: type[Request]) -> Mapping[str, str]:
     """Return the names that callers use, by attribute."""
     return {name: field.alias or name for name, field in model.model_fields.items()}
 
@@ -96,8 +98,7 @@ async def _gathered(work: Mapping[Any, Any]) -> dict[Any, MediaFile]:
         else:
             found[name] = result
     if faults:
-        first = faults[0]
-        raise Problem("bad-media", f"{first.pointer.removeprefix('/')}: {first.detail}", faults)
+        raise Problem("bad-media", str(faults[0]), faults)
     return found
 
 
@@ -131,8 +132,7 @@ def _form(model: type[Request], body: Body) -> tuple[dict[str, Any], Uploads]:
             values[name] = _UPLOADED
             uploads.media[attributes.get(name, name)] = files[0].data
     if faults:
-        first = faults[0]
-        raise Problem("bad-params", f"{first.pointer.removeprefix('/')}: {first.detail}", faults)
+        raise Problem("bad-params", str(faults[0]), faults)
     return values, uploads
 
 

@@ -78,6 +78,10 @@ class Fault:
     detail: str
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        place = self.pointer.removeprefix("/")
+        return f"{place}: {self.detail}" if place else self.detail
+
     def as_json(self) -> dict[str, Any]:
         """Return it as a member of a problem's `errors`."""
         return {"pointer": f"#{self.pointer}", "detail": shortened(self.detail), **self.extra}
@@ -172,10 +176,7 @@ def _fault(detail: ErrorDetails, names: Collection[str]) -> Fault:
 
 
 def _first(faults: Sequence[Fault]) -> str:
-    named = [
-        f"{f.pointer.removeprefix('/')}: {f.detail}" if f.pointer else f.detail for f in faults
-    ]
-    return "; ".join(shortened(text) for text in named[:3])
+    return "; ".join(shortened(str(fault)) for fault in faults[:3])
 
 
 def _escaped(part: str) -> str:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from generator.ports import free_port
 from templates.utils.comfyui_files import Directories
 from tests.engine import install
 
@@ -57,13 +57,6 @@ class Installed:
     @property
     def env(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(self.root / "site"), "HF_HUB_OFFLINE": "1"}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def prepare(base: Path) -> Installed:

@@ -22,7 +22,7 @@ from generator.preview.server import Server, serving
 from tests.conftest import ROOT
 from tests.test_preview_engine import Client, Graph, connected, png, saved
 
-CATALOG = open_catalog(ROOT / "generator" / "catalogs", "0.3.71")
+CATALOG = open_catalog(ROOT / "generator" / "catalogs", version="0.3.71")
 Both = Callable[[Callable[[Client], Awaitable[Any]]], tuple[Any, Any]]
 
 

@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.engine.conftest import Installed
 from tests.test_handlers import BODIES, endpoint
 
-CATALOG: Catalog = open_catalog(ROOT / "generator" / "catalogs", "0.3.71")
+CATALOG: Catalog = open_catalog(ROOT / "generator" / "catalogs", version="0.3.71")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, overload
 
 from pydantic import (
@@ -214,7 +215,8 @@ def text(value: bool | float | str | None) -> str:
     return "" if value is None else str(value)
 
 
-def media_fields(model: type[BaseModel]) -> dict[str, str]:
+@cache
+def media_fields(model: type[BaseModel]) -> Mapping[str, str]:
     """Return the attributes of a request model that are media, with their kinds."""
     kinds: dict[str, str] = {}
     for name, field in model.model_fields.items():

@@ -5,6 +5,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..graph.prompt import NoPositiveTextError
+from ..params import media_fields
+from .access import owner_of
 from .backend import Backend, Work, new_job_id
 from .bodies import Body, read_body
 from .items import FILES, read_files, read_item, read_media
@@ -19,13 +21,16 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
     """Add POST ROUTE to an app that `new_app` made."""
     gateway = gateway_of(app)
     gateway.endpoints[endpoint.route] = endpoint
+    takes_media = bool(endpoint.graph or media_fields(endpoint.request))
 
     async def run(request: Request) -> Response:
         if not endpoint.enabled:
             hint = f"its owner can set enabled: true in {endpoint.file}"
             raise Problem("workflow-off", f"{endpoint.route} is switched off; {hint}")
         body = await read_body(request, gateway.max_body_bytes)
-        work = await while_connected(request, _work(gateway, backend, endpoint, request, body))
+        making = _work(gateway, backend, endpoint, request, body)
+        # Media take their time; without any, whether the caller is there is asked once.
+        work = await (while_connected(request, making) if takes_media else making)
         if await request.is_disconnected():
             raise ClientDisconnect
         await backend.submit(work)
@@ -73,7 +78,7 @@ async def _work(
         seed=getattr(item, endpoint.seed) if endpoint.seed else None,
         profile=endpoint.profile,
         timeout=endpoint.timeout,
-        owner=request.scope.get("state", {}).get("owner", ""),
+        owner=owner_of(request),
     )
 
 

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, open_catalog
+from ..graph.catalog import Catalog, Input, is_listed_name, open_catalog
 from ..graph.check import Finding, check_graph
-from ..graph.classes import resolve_classes
-from ..graph.families import check_families, declared_families
+from ..graph.classes import inputs_of, resolve_classes
+from ..graph.families import Known, check_families, declared_families
 from ..graph.records import Graph
 from ..graph.words import did_you_mean, show
 from ..params import Request
@@ -44,7 +44,7 @@ class Graphs:
         Raises:
             FileNotFoundError: when the build has none.
         """
-        return open_catalog(self.build / "graph" / "catalogs", self.version)
+        return open_catalog(self.build / "graph" / "catalogs", version=self.version)
 
     @cached_property
     def sources(self) -> Mapping[str, Mapping[str, Any]]:
@@ -52,10 +52,11 @@ class Graphs:
         found: dict[str, Any] = json.loads((self.build / "sourcemap.json").read_text("utf-8"))
         return found
 
-    def class_of(self, name: str) -> ClassType | None:
-        """Return a class by its name; None when there is none, or more than one."""
-        found = self.catalog.get(name, self.catalog.packs)
-        return found[0] if len(found) == 1 else None
+    @cached_property
+    def families(self) -> Known:
+        """What models.yaml says of the families of files, by folder/file."""
+        parts = ((path.partition("/"), name) for path, name in self.model_families.items())
+        return declared_families((folder, file, name) for (folder, _, file), name in parts)
 
     async def check_models(self, route: str, graph: Graph, item: Request, backend: Backend) -> None:
         """Ask whether the model files that a caller names are there.
@@ -66,8 +67,8 @@ class Graphs:
         listed = _Listed(backend)
         faults = [
             Fault(pointer(param), detail, {"code": "unknown-model"})
-            for node, name, params in self._given(route, graph, item)
-            for detail in await self._missing(graph, node, name, listed)
+            for value, taken, params in self._given(route, graph, item)
+            for detail in await _missing(value, taken, listed)
             for param in params
         ]
         if faults:
@@ -82,11 +83,9 @@ class Graphs:
         faults = list(self._faults(graph, param))
         listed = _Listed(backend)
         if not faults:
-            for node, content in graph.items():
-                for name in content["inputs"]:
-                    for detail in await self._missing(graph, node, name, listed):
-                        extra = {"code": "unknown-model", "node": node, "input": name}
-                        faults.append(Fault(pointer(param, node, "inputs", name), detail, extra))
+            for node, name, value, taken in self._inputs(graph):
+                for detail in await _missing(value, taken, listed):
+                    faults.append(_at(param, node, name, "unknown-model", detail))
                 if len(faults) >= _MOST_MISSING:
                     break
         if faults:
@@ -103,17 +102,21 @@ class Graphs:
         changed = {
             node: {**content, "inputs": {**content["inputs"]}} for node, content in graph.items()
         }
-        faults = list(self._reaching_out(graph, param))
+        faults: list[Fault] = []
         used: set[str] = set()
-        for node, name, value in self._media(changed):
+        for node, name, value, taken in self._inputs(graph):
+            if _reaches_out(name, taken, value):
+                detail = "this input names files of the engine's machine, which no caller may"
+                faults.append(_at(param, node, name, "engine-file", detail))
+            if not taken.media or not isinstance(value, str):
+                continue
             if value in names:
                 changed[node]["inputs"][name] = names[value]
                 used.add(value)
             else:
                 hint = "send it in files, under that name"
                 detail = f"no file {show(value)} was sent; {hint}"
-                extra = {"code": "unknown-file", "node": node, "input": name}
-                faults.append(Fault(pointer(param, node, "inputs", name), detail, extra))
+                faults.append(_at(param, node, name, "unknown-file", detail))
         faults += [
             Fault(pointer("files", name), "no node of the graph loads this file")
             for name in names
@@ -139,77 +142,55 @@ class Graphs:
 
     def _given(
         self, route: str, graph: Graph, item: Request
-    ) -> Iterator[tuple[str, str, list[str]]]:
-        """Yield node and input of each value that a caller has given, with the params."""
+    ) -> Iterator[tuple[Any, Input, list[str]]]:
+        """Yield value and schema of each input that a caller has given, with the params."""
         given = {
             field.alias or name
             for name, field in type(item).model_fields.items()
             if getattr(item, name) is not None
         }
-        for node, content in graph.items():
-            inputs = self.sources.get(route, {}).get(node, {}).get("inputs", {})
-            for name in content["inputs"]:
-                params = [p for p in inputs.get(name, {}).get("params", ()) if p in given]
-                if params:
-                    yield node, name, params
+        sources = self.sources.get(route, {})
+        for node, name, value, taken in self._inputs(graph):
+            inputs = sources.get(node, {}).get("inputs", {})
+            params = [p for p in inputs.get(name, {}).get("params", ()) if p in given]
+            if params:
+                yield value, taken, params
 
-    async def _missing(self, graph: Graph, node: str, name: str, listed: "_Listed") -> list[str]:
-        """Say that an input's file is in none of its model folders, if so."""
-        content = graph[node]
-        class_type = self.class_of(content["class_type"])
-        taken = class_type.inputs.get(name) if class_type else None
-        value = content["inputs"][name]
-        if (
-            taken is None
-            or not taken.folders
-            or not isinstance(value, str)
-            or value in taken.options
-        ):
-            return []
-        files: list[str] = []
-        for folder in taken.folders:
-            found = await listed.files(folder)
-            if found is None:
-                return []  # a folder that the engine does not list, so it says what is in it
-            files += found
-        if value in files:
-            return []
-        where = " or ".join(taken.folders)
-        hint = did_you_mean(value, files)
-        return [f"there is no file {show(value)} in {where}" + (f"; {hint}" if hint else "")]
+    def _inputs(self, graph: Graph) -> Iterator[tuple[str, str, Any, Input]]:
+        """Yield node, input, value and schema of the inputs that there is a schema of."""
+        classes = {
+            node: self.catalog.get(content["class_type"], self.catalog.packs)
+            for node, content in graph.items()
+        }
+        return inputs_of(graph, {node: c[0] for node, c in classes.items() if len(c) == 1})
 
     def _faults(self, graph: Graph, param: str) -> Iterator[Fault]:
         classes, unknown = resolve_classes(graph, self.catalog, self.catalog.packs)
-        parts = ((path.partition("/"), name) for path, name in self.model_families.items())
-        known = declared_families((folder, file, name) for (folder, _, file), name in parts)
         findings = (
             *unknown,
             *check_graph(graph, classes, self.catalog),
-            *check_families(graph, classes, known),
+            *check_families(graph, classes, self.families),
         )
         for finding in findings:
             if finding.severity == "error":
                 yield _fault(finding, param)
 
-    def _reaching_out(self, graph: Graph, param: str) -> Iterator[Fault]:
-        """Yield the inputs that would read or write files of the engine's machine."""
-        for node, content in graph.items():
-            class_type = self.class_of(content["class_type"])
-            for name, value in content["inputs"].items():
-                taken = class_type.inputs.get(name) if class_type else None
-                if taken and _reaches_out(name, taken, value):
-                    detail = "this input names files of the engine's machine, which no caller may"
-                    extra = {"code": "engine-file", "node": node, "input": name}
-                    yield Fault(pointer(param, node, "inputs", name), detail, extra)
 
-    def _media(self, graph: Graph) -> Iterator[tuple[str, str, str]]:
-        """Yield node, input and value where a graph loads an input file."""
-        for node, content in graph.items():
-            class_type = self.class_of(content["class_type"])
-            for name, value in content["inputs"].items():
-                taken = class_type.inputs.get(name) if class_type else None
-                if taken and taken.media and isinstance(value, str):
-                    yield node, name, value
+async def _missing(value: object, taken: Input, listed: "_Listed") -> list[str]:
+    """Say that an input's file is in none of its model folders, if so."""
+    if not taken.folders or not isinstance(value, str) or value in taken.options:
+        return []
+    files: list[str] = []
+    for folder in taken.folders:
+        found = await listed.files(folder)
+        if found is None:
+            return []  # a folder that the engine does not list, so it says what is in it
+        files += found
+    if value in files:
+        return []
+    where = " or ".join(taken.folders)
+    hint = did_you_mean(value, files)
+    return [f"there is no file {show(value)} in {where}" + (f"; {hint}" if hint else "")]
 
 
 def _reaches_out(name: str, taken: Input, value: object) -> bool:
@@ -243,6 +224,12 @@ class _Listed:
         return self._files[folder]
 
 
+def _at(param: str, node: str, name: str, code: str, detail: str) -> Fault:
+    """Return a fault of an input of a caller's graph."""
+    extra = {"code": code, "node": node, "input": name}
+    return Fault(pointer(param, node, "inputs", name), detail, extra)
+
+
 def _fault(finding: Finding, param: str) -> Fault:
     path: list[str] = [param]
     if finding.node is not None:
@@ -255,7 +242,5 @@ def _fault(finding: Finding, param: str) -> Fault:
 
 
 def _summary(faults: Sequence[Fault]) -> str:
-    first = faults[0]
-    place = f"{first.pointer.removeprefix('/')}: " if first.pointer else ""
     count = f"{len(faults)} faults" if len(faults) > 1 else "one fault"
-    return f"{count} in the graph: {place}{first.detail}"
+    return f"{count} in the graph: {faults[0]}"

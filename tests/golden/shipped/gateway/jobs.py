@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from .access import owner_of
 from .backend import Backend, Job, JobEndedError, Status, UnknownJobError
 from .openapi import job_operations
 from .problems import Fault, Problem, pointer
@@ -28,14 +29,12 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
 
     async def get(request: Request) -> Response:
         """Return the job as JSON; with `Prefer: wait=10`, once it has ended or after 10 s."""
-        _, seconds = preference(request)
-        job = await _job(backend, request, min(seconds or 0, _LONGEST_WAIT))
+        job = await _awaited(backend, request)
         return job_response(job, root(request), problem_of(gateway, job))
 
     async def result(request: Request) -> Response:
         """Return what the request itself would have got."""
-        _, seconds = preference(request)
-        job = await _job(backend, request, min(seconds or 0, _LONGEST_WAIT))
+        job = await _awaited(backend, request)
         return answer(gateway, request, job)
 
     async def output(request: Request) -> Response:
@@ -170,10 +169,16 @@ def root(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
+async def _awaited(backend: Backend, request: Request) -> Job:
+    """Return the job that a path names, after as long as the caller would wait for its end."""
+    _, seconds = preference(request)
+    return await _job(backend, request, min(seconds or 0, _LONGEST_WAIT))
+
+
 async def _job(backend: Backend, request: Request, seconds: float) -> Job:
     """Return the job that a path names; a job of another owner is not there."""
     name = str(request.path_params["job"])
-    owner = request.scope.get("state", {}).get("owner", "")
+    owner = owner_of(request)
     try:
         job = await backend.wait(name, 0)
         if job.owner == owner and seconds and not job.status.is_final:

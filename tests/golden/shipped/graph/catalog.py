@@ -166,16 +166,15 @@ class Catalog:
         return self._known[key]
 
 
-def open_catalog(directory: Path, version: str, *more: Path) -> Catalog:
+def open_catalog(*directories: Path, version: str) -> Catalog:
     """Return the catalog of a ComfyUI version; of two files of a pack the later directory's counts.
 
     Raises:
         FileNotFoundError: when no directory has schemas of that version.
     """
-    directories = (directory, *more)
     cores = [path for d in directories if (path := d / f"comfyui-{version}.jsonl").is_file()]
     if not cores:
-        raise FileNotFoundError(directory / f"comfyui-{version}.jsonl")
+        raise FileNotFoundError(directories[0] / f"comfyui-{version}.jsonl")
     files = (CatalogFile(path) for d in directories for path in sorted(d.glob("packs/*.jsonl")))
     return Catalog(CatalogFile(cores[-1]), {str(file.pack): file for file in files})
 

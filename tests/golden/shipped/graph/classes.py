@@ -1,9 +1,9 @@
 """Which class each node of a bare graph is."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-from .catalog import Catalog, ClassType
+from .catalog import Catalog, ClassType, Input
 from .check import Finding
 from .words import nearest, show
 
@@ -57,9 +57,27 @@ def _unknown(node: str, name: str, catalog: Catalog, *, with_hint: bool) -> Find
         message = f"class {show(name)} is in pack {' or '.join(packs)}, which is not installed"
         repository = f"{header['repo']} at {header['commit']}"
         return Finding("undeclared-pack", "error", message, node, hint=repository)
-    near = nearest(name, catalog.names()) if with_hint else None
-    hint: str | None = None
-    if near is not None:
-        packs = catalog.packs_with(near)
-        hint = f"did you mean {show(near)}" + (f" (pack {packs[0]})?" if packs else "?")
+    hint = nearest_class(name, catalog) if with_hint else None
     return Finding("unknown-class", "error", f"no class {show(name)}", node, hint=hint)
+
+
+def inputs_of(
+    graph: Mapping[str, Any], classes: Mapping[str, ClassType]
+) -> Iterator[tuple[str, str, Any, Input]]:
+    """Yield node, input, value and schema of every input that its class declares, in order."""
+    for node, content in graph.items():
+        class_type = classes.get(node)
+        if class_type is None or not isinstance(content.get("inputs"), Mapping):
+            continue
+        for name, value in content["inputs"].items():
+            if name in class_type.inputs:
+                yield node, name, value, class_type.inputs[name]
+
+
+def nearest_class(name: str, catalog: Catalog) -> str | None:
+    """Return a hint that names the class nearest to a wrong name, None when nothing is near."""
+    near = nearest(name, catalog.names())
+    if near is None:
+        return None
+    packs = catalog.packs_with(near)
+    return f"did you mean {show(near)}" + (f" (pack {packs[0]})?" if packs else "?")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, reduce
 from typing import Any, Final, NamedTuple
 
-from .catalog import ClassType, Input, Output
+from .catalog import MODEL_EXTENSIONS, ClassType, Input, Output
 from .check import Finding
 from .family_tables import (
     ALIASES,
@@ -30,7 +30,7 @@ from .family_tables import (
     Families,
     Rule,
 )
-from .records import Link
+from .records import followed
 from .words import show
 
 __all__ = [
@@ -48,7 +48,7 @@ _NO_RULE: Final = Rule()
 _RANK: Final = {kind: i for i, kind in enumerate((*LINK_TYPES, *FOLDERS))}
 _LONGEST_NAME: Final = 300
 _SHOWN_FAMILIES: Final = 3
-_EXTENSION: Final = re.compile(r"\.(?:bin|ckpt|gguf|onnx|pkl|pt2?|pth|safetensors|sft)$")
+_EXTENSION: Final = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(MODEL_EXTENSIONS)))})$")
 _SEPARATORS: Final = re.compile(r"[-_. +()\[\]]+")
 _NOT_PLAIN: Final = re.compile(r"[^a-z0-9]")
 
@@ -193,7 +193,7 @@ class _Trace:
         self.values.update({(node_id, i): value for i, value in enumerate(outputs) if value})
 
     def _read(self, node: _Node, name: str, declared: Input, value: object) -> None:
-        link = _link(value)
+        link = followed(value)
         if link:
             types = [part for part in declared.type.split(",") if part in LINK_TYPES]
             for part in types:
@@ -375,12 +375,4 @@ def _is_output(class_type: ClassType | None) -> bool:
 
 
 def _sources(inputs: Mapping[str, Any]) -> Iterator[str]:
-    return (link.node for value in inputs.values() if (link := _link(value)))
-
-
-def _link(value: object) -> Link | None:
-    if isinstance(value, list) and len(value) == 2:
-        node, output = value
-        if isinstance(node, str) and type(output) is int:
-            return Link(node, output)
-    return None
+    return (link.node for value in inputs.values() if (link := followed(value)))

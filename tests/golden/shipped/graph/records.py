@@ -26,6 +26,13 @@ def is_link(value: object) -> TypeGuard[list[Any]]:
     )
 
 
+def followed(value: object) -> Link | None:
+    """Return an input's value as a link if the engine can follow it, which takes no float."""
+    if is_link(value) and type(value[1]) is int:
+        return Link(value[0], value[1])
+    return None
+
+
 def links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Link]]:
     """Yield the inputs of a node that are links."""
     for name, value in inputs.items():
