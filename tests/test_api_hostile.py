@@ -815,22 +815,6 @@ def test_a_client_that_leaves_cancels_its_job(tmp_path: Path) -> None:
     serve(tmp_path, test, pace=0.5)
 
 
-def test_a_client_that_leaves_a_job_keeps_it(tmp_path: Path) -> None:
-    """Who asked for a job, or only waits for one, may go away."""
-
-    async def test(api: Service) -> None:
-        job = await api.started("/flux", {**FLUX, "steps": 20})
-        async with listening(api.app) as url:
-            async with httpx.AsyncClient() as client:
-                headers = {"Prefer": "wait=30"}
-                with pytest.raises(httpx.ReadTimeout):
-                    await client.get(f"{url}/jobs/{job}", headers=headers, timeout=0.1)
-            ended = await api.until(job, lambda found: found["status"] not in ("queued", "running"))
-            assert ended["status"] == "succeeded"
-
-    serve(tmp_path, test, pace=0.02)
-
-
 def test_a_client_that_leaves_in_the_middle_of_its_body(tmp_path: Path) -> None:
     async def test(api: Service) -> None:
         async with listening(api.app) as url:

@@ -1,0 +1,508 @@
+"""What jobs do, whatever runs them: the tests that every backend must pass.
+
+A backend joins with a fixture `served` in its module, and a class that inherits JobsContract.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from .api_client import JSON, problem, size
+
+SECONDS = 30
+ASYNC = {"Prefer": "respond-async"}
+KEYS = "ann:secret-of-ann,bob:secret-of-bob"
+# Seconds within which a run must have stopped once that is asked for.
+STOP_SECONDS = 2.0
+
+Body = dict[str, Any]
+Call = tuple[str, Body]
+
+# A request that runs longer than this is answered with 202.
+DEADLINE = 2
+GPU_YAML = f"""\
+app: jobs
+python: "3.11"
+comfyui: {{version: 0.3.71, commit: c55fd7481626d8bee8044ea7512ea996d13a1b90}}
+gpus:
+  default: l40s
+  l40s: {{modal: L40S, vram_gb: 48, price_per_second: 0.000542}}
+gateway: {{deadline: {DEADLINE}}}
+"""
+MODELS_YAML = """\
+models:
+  model:
+    source: {hf: Comfy-Org/flux1-schnell, file: flux1-schnell-fp8.safetensors}
+    folder: checkpoints
+packs: {}
+"""
+WORKFLOWS = {
+    "picture": """\
+summary: A picture of one colour
+params:
+  color: {type: integer}
+graph:
+  1:
+    class_type: EmptyImage
+    inputs: {width: 32, height: 16, batch_size: 1, color: "${color}"}
+  2:
+    class_type: SaveImage
+    inputs: {images: [1, 0], filename_prefix: picture}
+""",
+    "several": """\
+summary: Two pictures and a text
+params:
+  color: {type: integer}
+graph:
+  1:
+    class_type: EmptyImage
+    inputs: {width: 40, height: 24, batch_size: 1, color: "${color}"}
+  2:
+    class_type: SaveImage
+    inputs: {images: [1, 0], filename_prefix: same}
+  3:
+    class_type: SaveImage
+    inputs: {images: [1, 0], filename_prefix: same}
+  4:
+    class_type: PreviewAny
+    inputs: {source: "füchse ${color}"}
+""",
+    # Its encoder takes no odd sizes, so node 3 raises.
+    "failing": """\
+summary: A node that raises
+params:
+  color: {type: integer}
+graph:
+  1:
+    class_type: EmptyImage
+    inputs: {width: 33, height: 33, batch_size: 2, color: "${color}"}
+  2:
+    class_type: CreateVideo
+    inputs: {images: [1, 0], fps: 8}
+  3:
+    class_type: SaveVideo
+    inputs: {video: [2, 0], filename_prefix: failing, format: mp4, codec: h264}
+""",
+    "slow": """\
+summary: A picture of many steps
+params:
+  steps: {type: integer, default: 10000}
+  seed: {type: seed}
+graph:
+  1:
+    class_type: CheckpointLoaderSimple
+    inputs: {ckpt_name: flux1-schnell-fp8.safetensors}
+  2:
+    class_type: CLIPTextEncode
+    inputs: {text: "", clip: [1, 1]}
+  3:
+    class_type: EmptyLatentImage
+    inputs: {width: 64, height: 64, batch_size: 1}
+  4:
+    class_type: KSampler
+    inputs:
+      seed: ${seed}
+      steps: ${steps}
+      cfg: 1.0
+      sampler_name: euler
+      scheduler: simple
+      denoise: 1.0
+      model: [1, 0]
+      positive: [2, 0]
+      negative: [2, 0]
+      latent_image: [3, 0]
+  5:
+    class_type: VAEDecode
+    inputs: {samples: [4, 0], vae: [1, 2]}
+  6:
+    class_type: SaveImage
+    inputs: {images: [5, 0], filename_prefix: slow}
+""",
+}
+
+
+def write_project(root: Path) -> Path:
+    """Write the project that the tests ask, and return its folder."""
+    (root / "workflows").mkdir(parents=True)
+    (root / "gpu.yaml").write_text(GPU_YAML, encoding="utf-8")
+    (root / "models.yaml").write_text(MODELS_YAML, encoding="utf-8")
+    for name, text in WORKFLOWS.items():
+        (root / "workflows" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return root
+
+
+@dataclass(frozen=True)
+class Served:
+    """The project of `write_project`, served at `url` with KEYS.
+
+    `engine` is what X-Engine says. It takes about 0.02 s for a sampler's step.
+    """
+
+    url: str
+    engine: str = "preview"
+
+
+@dataclass
+class Jobs:
+    """A service that a test asks with a key; what it starts is stopped after the test."""
+
+    served: Served
+    client: httpx.Client
+    started: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def headers(self, owner: str = "ann", more: Mapping[str, str] | None = None) -> dict[str, str]:
+        return {"X-API-Key": f"secret-of-{owner}", **(more or {})}
+
+    def ask(
+        self, method: str, path: str, body: Body | None = None, owner: str = "ann", **headers: str
+    ) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        reply = self.client.request(method, path, json=body, headers=self.headers(owner, named))
+        if job := reply.headers.get("x-job-id"):
+            self.started.append(job)
+            assert re.fullmatch(r"job_[0-9a-z]{26}", job)
+        # Ids of what is behind the service are nobody's business.
+        for value in (*reply.headers.values(), reply.text if "json" in _type(reply) else ""):
+            assert not re.search(r"\b(fc|fu|in|ta)-[0-9A-Za-z]{6,}", value), value
+        return reply
+
+    def post(self, path: str, body: Body, owner: str = "ann", **headers: str) -> httpx.Response:
+        return self.ask("POST", path, body, owner, **headers)
+
+    def get(self, path: str, owner: str = "ann", **headers: str) -> httpx.Response:
+        return self.ask("GET", path, None, owner, **headers)
+
+    def delete(self, job: str, owner: str = "ann") -> httpx.Response:
+        return self.ask("DELETE", f"/jobs/{job}", None, owner)
+
+    def color(self) -> int:
+        """Return a number that no other request of the test has."""
+        self.count += 1
+        return self.count
+
+    def picture(self, owner: str = "ann", **headers: str) -> httpx.Response:
+        """Return the reply of a run that takes no time."""
+        reply = self.post("/picture", {"color": self.color()}, owner, **headers)
+        assert reply.status_code == 200, reply.text
+        return reply
+
+    def start(self, path: str = "/slow", body: Body | None = None, owner: str = "ann") -> str:
+        """Start a job and return its id; /slow has no end without one."""
+        body = {"seed": self.color()} if body is None else body
+        reply = self.post(path, body, owner, prefer="respond-async")
+        assert reply.status_code == 202, reply.text
+        job: str = reply.json()["job"]
+        return job
+
+    def until(self, job: str, wanted: Callable[[Body], object], owner: str = "ann") -> Body:
+        """Return a job as JSON once it is as wanted."""
+        limit = time.monotonic() + SECONDS
+        while time.monotonic() < limit:
+            reply = self.get(f"/jobs/{job}", owner)
+            assert reply.status_code == 200, reply.text
+            found: Body = reply.json()
+            if wanted(found):
+                return found
+            time.sleep(0.02)
+        pytest.fail(f"the job stays as it is: {found}")
+
+    def running(self, job: str, owner: str = "ann") -> Body:
+        return self.until(job, lambda found: found["status"] == "running", owner)
+
+
+def _type(reply: httpx.Response) -> str:
+    return str(reply.headers.get("content-type", ""))
+
+
+def _is_final(job: Body) -> bool:
+    return job["status"] not in ("queued", "running")
+
+
+class JobsContract:
+    """What every backend must do."""
+
+    @pytest.fixture
+    def jobs(self, served: Served) -> Iterator[Jobs]:
+        with httpx.Client(base_url=served.url, timeout=SECONDS) as client:
+            found = Jobs(served, client)
+            yield found
+            for job in found.started:
+                for owner in ("ann", "bob"):
+                    client.delete(f"/jobs/{job}", headers=found.headers(owner))
+
+    # Asking for one
+
+    def test_a_job_instead_of_a_reply(self, jobs: Jobs) -> None:
+        before = datetime.now(UTC)
+        reply = jobs.post("/slow", {"seed": 4}, prefer="respond-async")
+        assert reply.status_code == 202
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.headers["preference-applied"] == "respond-async"
+        assert int(reply.headers["retry-after"]) > 0
+        assert reply.headers["x-seed"] == "4"
+        job = reply.json()
+        assert reply.headers["location"] == f"/jobs/{job['job']}"
+        assert reply.headers["x-job-id"] == job["job"]
+        assert (job["seed"], job["route"], job["outputs"]) == (4, "/slow", [])
+        assert (job["problem"], job["cost"], job["seconds"]) == (None, None, None)
+        assert job["status"] in ("queued", "running")
+        created = datetime.fromisoformat(job["created"])
+        assert abs(created - before) < timedelta(seconds=SECONDS)
+
+    def test_a_job_is_waited_for(self, jobs: Jobs) -> None:
+        body = {"color": jobs.color()}
+        job = jobs.start("/picture", body)
+        ended = jobs.get(f"/jobs/{job}", prefer="wait=20")
+        assert ended.json()["status"] == "succeeded"
+        assert "retry-after" not in ended.headers
+        [output] = ended.json()["outputs"]
+        assert (output["node"], output["kind"], output["media_type"]) == (
+            "2",
+            "images",
+            "image/png",
+        )
+        assert (output["width"], output["height"], output["data"]) == (32, 16, None)
+        assert output["url"] == f"/jobs/{job}/outputs/0"
+        assert ended.json()["engine"] == jobs.served.engine
+        assert ended.json()["cost"] >= 0
+        result = jobs.get(f"/jobs/{job}/result")
+        assert result.status_code == 200
+        assert len(result.content) == output["bytes"]
+        assert size(result.content) == (32, 16)
+        assert result.headers["x-output-count"] == "1"
+        assert jobs.get(output["url"]).content == result.content
+
+    def test_the_result_of_a_job_is_the_reply(self, jobs: Jobs) -> None:
+        for accept in ("*/*", "application/json"):
+            reply = jobs.picture(accept=accept)
+            again = jobs.get(f"/jobs/{reply.headers['x-job-id']}/result", accept=accept)
+            assert again.status_code == 200
+            assert _of_job(again) == _of_job(reply)
+            assert again.content == reply.content
+
+    def test_every_output_has_a_number(self, jobs: Jobs) -> None:
+        found = jobs.post("/several", {"color": jobs.color()}, accept=JSON["Accept"]).json()
+        kinds = [(output["node"], output["media_type"]) for output in found["outputs"]]
+        assert kinds == [("2", "image/png"), ("3", "image/png"), ("4", "text/plain")]
+        for number, output in enumerate(found["outputs"]):
+            assert output["url"] == f"/jobs/{found['job']}/outputs/{number}"
+            reply = jobs.get(output["url"])
+            assert reply.status_code == 200
+            assert len(reply.content) == output["bytes"]
+            assert reply.headers["content-type"].startswith(output["media_type"])
+        assert jobs.get(found["outputs"][2]["url"]).text == f"füchse {jobs.count}"
+        for missing in ("3", "99999999999999999999999", "-1", "x", "0x0"):
+            problem(jobs.get(f"/jobs/{found['job']}/outputs/{missing}"), 404, "not-found")
+
+    def test_ids_and_results_are_each_job_s_own(self, jobs: Jobs) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            replies = list(pool.map(lambda _: jobs.picture(), range(8)))
+        assert len({reply.headers["x-job-id"] for reply in replies}) == 8
+        for reply in replies:
+            again = jobs.get(f"/jobs/{reply.headers['x-job-id']}/result")
+            assert again.content == reply.content
+
+    # On its way
+
+    def test_a_job_on_its_way(self, jobs: Jobs) -> None:
+        """It waits, tells its steps, and can be waited for no longer than one says."""
+        first = jobs.start()
+        found = jobs.until(first, lambda job: job["progress"] and job["progress"]["max"])
+        assert found["status"] == "running"
+        assert (found["progress"]["node"], found["progress"]["title"]) == ("4", "KSampler")
+        assert 1 <= found["progress"]["value"] <= found["progress"]["max"] == 10000
+        second = jobs.start()
+        waiting = jobs.until(second, lambda job: job["position"] is not None)
+        assert (waiting["status"], waiting["position"]) == ("queued", 1)
+        reply = jobs.get(f"/jobs/{second}")
+        assert int(reply.headers["retry-after"]) > 0
+        result = jobs.get(f"/jobs/{second}/result")
+        assert result.status_code == 202
+        assert result.headers["location"] == f"/jobs/{second}"
+        assert jobs.get(f"/jobs/{second}", prefer="wait=0").json()["status"] == "queued"
+        start = time.monotonic()
+        reply = jobs.get(f"/jobs/{first}", prefer="wait=1")
+        assert reply.json()["status"] == "running"
+        assert time.monotonic() - start > 0.9
+        problem(jobs.get(f"/jobs/{second}/outputs/0"), 404, "not-found")
+
+    def test_after_the_deadline_comes_a_job(self, jobs: Jobs) -> None:
+        """No caller waits for longer, whatever they prefer."""
+
+        def waited(prefer: str) -> float:
+            headers = {"prefer": prefer} if prefer else {}
+            start = time.monotonic()
+            reply = jobs.post("/slow", {"seed": jobs.color()}, **headers)
+            seconds = time.monotonic() - start
+            assert reply.status_code == 202
+            assert reply.headers["location"] == f"/jobs/{reply.json()['job']}"
+            assert int(reply.headers["retry-after"]) > 0
+            assert "preference-applied" not in reply.headers
+            assert reply.json()["status"] in ("queued", "running")
+            return seconds
+
+        with ThreadPoolExecutor(3) as pool:
+            full = list(pool.map(waited, ("", "wait=60", "respond-async, wait=60")))
+        assert min(full) > DEADLINE - 0.1
+
+    @pytest.mark.parametrize("prefer", ["wait=0", "handling=lenient, wait=0; x=y", 'wait="0"'])
+    def test_a_caller_may_wait_for_less(self, jobs: Jobs, prefer: str) -> None:
+        start = time.monotonic()
+        assert jobs.post("/slow", {"seed": jobs.color()}, prefer=prefer).status_code == 202
+        assert time.monotonic() - start < DEADLINE
+
+    def test_two_wait_for_one(self, jobs: Jobs) -> None:
+        job = jobs.start("/slow", {"steps": 20})
+        with ThreadPoolExecutor(2) as pool:
+            replies = list(
+                pool.map(lambda _: jobs.get(f"/jobs/{job}/result", prefer="wait=20"), range(2))
+            )
+        assert [reply.status_code for reply in replies] == [200, 200]
+        assert replies[0].content == replies[1].content
+
+    # Stopping
+
+    def test_jobs_are_cancelled(self, jobs: Jobs) -> None:
+        """The one that waits and the one that runs; then the engine is free again."""
+        running = jobs.start()
+        jobs.running(running)
+        queued = jobs.start()
+        jobs.until(queued, lambda job: job["position"] == 1)
+        for job in (queued, running):
+            start = time.monotonic()
+            reply = jobs.delete(job)
+            assert time.monotonic() - start < STOP_SECONDS
+            assert reply.status_code == 200, reply.text
+            found = reply.json()
+            assert (found["status"], found["outputs"]) == ("cancelled", [])
+            assert found["problem"]["code"] == "job-cancelled"
+            assert (found["position"], found["progress"]) == (None, None)
+            assert jobs.get(f"/jobs/{job}").json() == found
+            document = problem(jobs.get(f"/jobs/{job}/result"), 409, "job-cancelled")
+            assert document["job"] == job
+            assert jobs.delete(job).json() == found
+        assert jobs.picture().status_code == 200
+
+    def test_what_has_ended_is_not_cancelled(self, jobs: Jobs) -> None:
+        job = jobs.picture().headers["x-job-id"]
+        document = problem(jobs.delete(job), 409, "job-ended")
+        assert "succeeded" in document["detail"]
+        assert jobs.get(f"/jobs/{job}/result").status_code == 200
+
+    def test_who_waits_hears_of_the_cancelling(self, jobs: Jobs) -> None:
+        job = jobs.start()
+        jobs.running(job)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(jobs.get, f"/jobs/{job}/result", prefer="wait=20")
+            time.sleep(0.2)
+            assert jobs.delete(job).status_code == 200
+            assert problem(waiting.result(), 409, "job-cancelled")["job"] == job
+
+    def test_a_caller_that_leaves_cancels_its_job(self, jobs: Jobs) -> None:
+        """Else the engine would work on for nobody, and this last request had to wait for it."""
+        for _ in range(2):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(
+                    f"{jobs.served.url}/slow",
+                    json={"seed": jobs.color()},
+                    headers=jobs.headers(),
+                    timeout=0.5,
+                )
+        start = time.monotonic()
+        jobs.picture()
+        assert time.monotonic() - start < STOP_SECONDS
+
+    def test_a_caller_that_leaves_a_job_keeps_it(self, jobs: Jobs) -> None:
+        """Who asked for a job, or only waits for one, may go away."""
+        job = jobs.start("/slow", {"steps": 30})
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(
+                f"{jobs.served.url}/jobs/{job}",
+                headers=jobs.headers(more={"Prefer": "wait=30"}),
+                timeout=0.2,
+            )
+        assert jobs.until(job, _is_final)["status"] == "succeeded"
+
+    # What is not there, and what goes wrong
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("GET", ""), ("GET", "/result"), ("GET", "/outputs/0"), ("DELETE", "")]
+    )
+    @pytest.mark.parametrize("job", ["job_00000000000000000000000000", "x", "%2e%2e", "%00", "%ff"])
+    def test_unknown_jobs(self, jobs: Jobs, method: str, path: str, job: str) -> None:
+        problem(jobs.ask(method, f"/jobs/{job}{path}"), 404, "unknown-job")
+
+    def test_jobs_of_others_are_not_there(self, jobs: Jobs) -> None:
+        done = jobs.picture().headers["x-job-id"]
+        job = jobs.start()
+        unknown = "job_00000000000000000000000000"
+        for theirs in (job, done):
+            for method, path in [
+                ("GET", "/jobs/{}"),
+                ("GET", "/jobs/{}/result"),
+                ("GET", "/jobs/{}/outputs/0"),
+                ("DELETE", "/jobs/{}"),
+            ]:
+                found = problem(
+                    jobs.ask(method, path.format(theirs), owner="bob"), 404, "unknown-job"
+                )
+                missing = jobs.ask(method, path.format(unknown), owner="bob")
+                assert missing.json() == found
+                without = jobs.client.request(method, path.format(theirs))
+                problem(without, 401, "unauthorized")
+        assert jobs.running(job)["job"] == job
+        assert jobs.delete(job).status_code == 200
+
+    def test_a_job_that_fails(self, jobs: Jobs) -> None:
+        """Its problem says which node, and where that is written; it is kept like a result."""
+        document = problem(jobs.post("/failing", {"color": jobs.color()}), 500, "node-failed")
+        assert (document["node"], document["class_type"]) == ("3", "SaveVideo")
+        assert document["file"] == "workflows/failing.yaml"
+        line = WORKFLOWS["failing"].splitlines()[document["line"] - 1]
+        assert "SaveVideo" in line
+        job = document["job"]
+        found = jobs.get(f"/jobs/{job}").json()
+        assert (found["status"], found["outputs"]) == ("failed", [])
+        assert found["problem"] == document
+        assert problem(jobs.get(f"/jobs/{job}/result"), 500, "node-failed") == document
+        problem(jobs.get(f"/jobs/{job}/outputs/0"), 404, "not-found")
+        assert "failed" in problem(jobs.delete(job), 409, "job-ended")["detail"]
+        again = jobs.get(
+            f"/jobs/{jobs.start('/failing', {'color': jobs.color()})}", prefer="wait=20"
+        )
+        assert (again.status_code, again.json()["status"]) == (200, "failed")
+        assert jobs.picture().status_code == 200
+
+    def test_what_is_refused_is_no_job(self, jobs: Jobs) -> None:
+        for body in ({}, {"color": "red"}, {"color": 1, "colour": 2}):
+            reply = jobs.post("/picture", body, prefer="respond-async")
+            problem(reply, 422, "bad-params")
+            assert "location" not in reply.headers
+            assert "x-job-id" not in reply.headers
+
+    # What is kept
+
+    def test_results_are_kept(self, jobs: Jobs) -> None:
+        replies = [jobs.picture() for _ in range(10)]
+        for reply in replies:
+            again = jobs.get(f"/jobs/{reply.headers['x-job-id']}/result")
+            assert again.content == reply.content
+            assert _of_job(again) == _of_job(reply)
+
+
+def _of_job(reply: httpx.Response) -> dict[str, str]:
+    """Return the headers that say something of a job; others are of the connection."""
+    names = (
+        *("content-type", "content-length", "content-disposition"),
+        *("content-security-policy", "cache-control"),
+    )
+    return {k: v for k, v in reply.headers.items() if k.startswith("x-") or k in names}
