@@ -29,8 +29,9 @@ _FILE: Final = re.compile(
 )
 # What an input's settings say that a catalog keeps.
 _SETTINGS: Final = (
-    "audio_upload", "control_after_generate", "default", "file_upload", "forceInput", "image_upload",
-    "max", "min", "multiline", "step", "video_upload",
+    "allow_batch", "animated_image_upload", "audio_upload", "control_after_generate", "default",
+    "dynamicPrompts", "file_upload", "forceInput", "image_folder", "image_upload", "max", "min",
+    "multi_select", "multiline", "remote", "socketless", "step", "video_upload", "widgetType",
 )  # fmt: skip
 # Markers by the kinds of files that are uploaded.
 _KINDS: Final = ("png", "mp4", "mp3", "glb")

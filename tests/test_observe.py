@@ -23,7 +23,10 @@ from .conftest import CheckProject, MakeProject
 CATALOG = open_catalog(CATALOGS, version="0.3.71")
 PACK = "ComfyUI_InstantID"
 # What /object_info of the preview engine leaves out, for it knows nothing of the canvas.
-CANVAS = {"audio_upload", "control_after_generate", "file_upload", "image_upload", "video_upload"}
+CANVAS = {
+    "audio_upload", "control_after_generate", "dynamicPrompts", "file_upload", "image_folder",
+    "image_upload", "remote", "video_upload",
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -71,6 +74,7 @@ def test_what_is_observed_is_the_catalog(tmp_path: Path) -> None:
         outputs = [[output["name"], output["type"]] for output in node["outputs"]]
         assert outputs == stored["outputs"]
         assert node.get("output_node", False) == stored.get("output_node", False)
+        assert list(node["inputs"]) == list(stored["inputs"]), name
         for key, taken in node["inputs"].items():
             wanted = {k: v for k, v in stored["inputs"][key].items() if k not in CANVAS}
             assert described(taken) == described(wanted), (name, key)

@@ -15,6 +15,13 @@ from typing import Any
 MODEL_EXTENSIONS = frozenset(
     (".bin", ".ckpt", ".gguf", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft")
 )
+_UPLOADS = {
+    "image": "image_upload",
+    "animated": "animated_image_upload",
+    "video": "video_upload",
+    "audio": "audio_upload",
+    "file": "file_upload",
+}
 # Types whose values are written into a graph; the values of others come by a link.
 WIDGET_TYPES = frozenset(("*", "BOOLEAN", "COMBO", "FLOAT", "INT", "STRING"))
 
@@ -26,6 +33,10 @@ class Input:
     `type` is ComfyUI's own name, COMBO for a choice. `options` are a choice's fixed values;
     `folders` the model folders whose files it lists; `media` kinds of uploaded files that it lists
     (png, mp4, mp3, glb). `checked`: the engine refuses values that it does not list.
+
+    The rest is what ComfyUI's canvas does with the input, under the names that /object_info has
+    for it: `control_after_generate` is None where the schema does not say, `upload` the kind of
+    files that it uploads (image, animated, video, audio, file), `image_folder` where they lie.
     """
 
     type: str
@@ -40,6 +51,15 @@ class Input:
     checked: bool = False
     multiline: bool = False
     link_only: bool = False
+    control_after_generate: bool | str | None = None
+    dynamic_prompts: bool = False
+    upload: str = ""
+    image_folder: str = "input"
+    allow_batch: bool = False
+    multi_select: bool = False
+    remote: Mapping[str, Any] | None = None
+    socketless: bool = False
+    widget_type: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -59,6 +79,7 @@ class Output:
 class ClassType:
     """One class of nodes; `pack` is None for ComfyUI's own.
 
+    `inputs` are in the schema's order, the required ones first: UI files hold values by place.
     `open` classes take inputs beyond those listed.
     """
 
@@ -224,4 +245,13 @@ def _input(raw: dict[str, Any]) -> Input:
         checked=raw.get("checked", False),
         multiline=raw.get("multiline", False),
         link_only=raw.get("forceInput", False),
+        control_after_generate=raw.get("control_after_generate"),
+        dynamic_prompts=raw.get("dynamicPrompts", False),
+        upload=next((kind for kind, key in _UPLOADS.items() if raw.get(key)), ""),
+        image_folder=raw.get("image_folder", "input"),
+        allow_batch=raw.get("allow_batch", False),
+        multi_select=bool(raw.get("multi_select", False)),
+        remote=raw.get("remote"),
+        socketless=raw.get("socketless", False),
+        widget_type=raw.get("widgetType"),
     )

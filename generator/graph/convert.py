@@ -1,0 +1,358 @@
+"""A workflow as ComfyUI's canvas saves it (UI format) to a graph in API format.
+
+The result is what ComfyUI's frontend 1.28 exports, less the inputs that only the frontend reads.
+Source: `graphToPrompt` and `ExecutableNodeDTO` of ComfyUI_frontend.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from .catalog import Catalog
+from .check import Finding
+from .classes import resolve_classes
+from .records import Graph, Link
+from .subgraphs import PRIMITIVE, SUBGRAPH_INPUT, VIRTUAL, Part, Placed, Workflow
+from .ui_records import BYPASS, NEVER, UiGraph, UiInput, is_ui, read_document
+from .widgets import chosen_text, stepped
+from .words import show
+
+__all__ = ["CanvasNode", "Conversion", "convert", "is_ui"]
+
+# What one finding too many says nothing new of.
+_MOST_FINDINGS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasNode:
+    """What the canvas knows of a node of the graph, and the graph does not hold.
+
+    `position` is that on its canvas or in its subgraph, `groups` are the titles of the frames it
+    stands in, `subgraphs` the titles of the nodes that it is in, the outermost first.
+    `properties` are the node's own: models, cnr_id, aux_id, ver.
+    """
+
+    title: str
+    position: tuple[float, float] | None
+    properties: Mapping[str, Any]
+    groups: tuple[str, ...] = ()
+    subgraphs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A graph in API format, in the order of the frontend's export, and what is wrong with it.
+
+    The graph is empty where the file is too damaged to make one. `canvas` is by node id, and empty
+    where the document was in API format already.
+    """
+
+    graph: Graph
+    findings: tuple[Finding, ...] = ()
+    canvas: Mapping[str, CanvasNode] = field(default_factory=dict)
+
+
+class _Value(NamedTuple):
+    """What an input in a subgraph gets where the subgraph's node shows a widget for it."""
+
+    value: Any
+
+
+def convert(document: object, catalog: Catalog) -> Conversion:
+    """Return a workflow as a graph in API format; one in API format as it is.
+
+    Never raises for what a document holds. Classes that no schema is known of are errors among the
+    findings, and their nodes are in the graph as far as the file tells their inputs.
+    """
+    if not isinstance(document, dict):
+        return Conversion({}, (Finding("bad-graph", "error", "a workflow is a mapping"),))
+    if not is_ui(document):
+        return Conversion(document)
+    read, faults = read_document(document)
+    if faults:
+        return Conversion({}, tuple(faults[:_MOST_FINDINGS]))
+    workflow = Workflow(read, catalog)
+    placed = workflow.load()
+    maker = _Maker(workflow, placed)
+    graph = maker.graph() if placed or not workflow.found else {}
+    _, unknown = resolve_classes(graph, catalog, catalog.packs, choose=True)
+    findings = (*workflow.found, *maker.found[:_MOST_FINDINGS], *unknown)
+    if any(f.severity == "error" for f in (*workflow.found, *maker.found)):
+        return Conversion({}, findings)
+    canvas = {node: maker.canvas_node(placed[node]) for node in graph}
+    return Conversion(graph, findings, canvas)
+
+
+@dataclass(slots=True)
+class _Maker:
+    """A graph that is being made of a workflow's nodes."""
+
+    workflow: Workflow
+    placed: Mapping[str, Placed]
+    found: list[Finding] = field(default_factory=list)
+
+    def graph(self) -> Graph:
+        """Return the graph; where `found` holds an error it is none."""
+        for graph in (*self.workflow.document.subgraphs.values(), self.workflow.document.canvas):
+            self._apply_primitives(graph)
+        made: Graph = {}
+        for node in self._ordered():
+            part = node.part
+            if part.is_virtual or part.node.mode in (NEVER, BYPASS):
+                continue
+            made[node.id] = {
+                "inputs": self._inputs(node),
+                "class_type": part.type,
+                "_meta": {"title": _title(part)},
+            }
+        for content in made.values():
+            content["inputs"] = {
+                name: value
+                for name, value in content["inputs"].items()
+                if not isinstance(value, list) or value[0] in made
+            }
+        return _numbers_first(made)
+
+    def canvas_node(self, placed: Placed) -> CanvasNode:
+        """Return what the canvas knows of a node."""
+        titles: list[str] = []
+        owner = placed.owner
+        while owner is not None:
+            titles.append(owner.part.node.title or str(owner.graph.name or ""))
+            owner = owner.owner
+        node = placed.part.node
+        groups = tuple(
+            group.title
+            for group in placed.graph.groups
+            if node.position is not None and _is_in(node.position, group.bounds)
+        )
+        return CanvasNode(
+            _title(placed.part), node.position, node.properties, groups, tuple(reversed(titles))
+        )
+
+    def _ordered(self) -> Iterator[Placed]:
+        """Yield the nodes in the order of the export: by links on the canvas, those within as they
+        stand in their subgraph.
+        """
+        canvas = self.workflow.document.canvas
+        rank = {node: place for place, node in enumerate(_execution_order(canvas))}
+        order = sorted(self.placed, key=lambda node: rank[node.partition(":")[0]])
+        return (self.placed[node] for node in order)
+
+    def _apply_primitives(self, graph: UiGraph) -> None:
+        """Write the values of primitive nodes into the widgets that they are linked to."""
+        parts = self.workflow.parts.get(id(graph), {})
+        for part in parts.values():
+            if part.type != PRIMITIVE or "value" not in part.values:
+                continue
+            for key in part.node.outputs[0].links if part.node.outputs else ():
+                link = graph.links.get(key)
+                target = parts.get(link.target) if link else None
+                for slot in target.slots if target else ():
+                    if target and slot.link == key and slot.widget in target.values:
+                        value = part.values["value"]
+                        taken = target.class_type and target.class_type.inputs.get(slot.widget)
+                        target.values[slot.widget] = stepped(taken, value) if taken else value
+
+    def _inputs(self, node: Placed) -> dict[str, Any]:
+        part = node.part
+        inputs: dict[str, Any] = {}
+        for name, value in part.values.items():
+            taken = part.class_type.inputs.get(name) if part.class_type else None
+            if taken is not None and taken.dynamic_prompts and isinstance(value, str):
+                value, was_choice = chosen_text(value)
+                if was_choice:
+                    message = "the canvas chooses a part of this text at random for each run"
+                    hint = "the first choice is taken; write a text without {…|…}"
+                    self._add(Finding("dynamic-prompt", "warning", message, node.id, name, hint))
+            inputs[name] = _as_input(value)
+        for slot in part.slots:
+            if slot.link is None:
+                continue
+            match self._resolved(node, slot):
+                case Link() as link:
+                    inputs[slot.name] = list(link)
+                case _Value(value):
+                    inputs[slot.name] = _as_input(value)
+                case Finding() as fault:
+                    self._add(fault)
+        return inputs
+
+    def _add(self, finding: Finding) -> None:
+        self.found.append(finding)
+
+    def _resolved(self, node: Placed, slot: UiInput) -> Link | _Value | Finding | None:
+        """Return what an input gets, None where nothing comes along its links.
+
+        The way goes up out of subgraphs and down into them, through reroutes and bypassed nodes.
+        """
+        at: Placed = node
+        name = slot.name
+        wanted: str | None = None
+        seen: set[tuple[str, str, int]] = set()
+        while True:
+            # From an input up its link …
+            if slot.link is None:
+                return None
+            link = at.graph.links.get(slot.link)
+            if link is None:
+                message = f"link {slot.link} is not in the file"
+                return _dangling(node, name, at, message)
+            wanted = wanted or slot.type
+            if link.origin == SUBGRAPH_INPUT and at.owner is not None:
+                outer = at.owner
+                if not 0 <= link.origin_slot < len(outer.part.slots):
+                    message = f"the subgraph has no input {link.origin_slot}"
+                    return _dangling(node, name, at, message)
+                slot = outer.part.slots[link.origin_slot]
+                if slot.link is None:
+                    shown = outer.part.values
+                    is_shown = slot.widget is not None and slot.widget in shown
+                    return _Value(shown[slot.widget or ""]) if is_shown else None
+                at, wanted = outer, None
+                continue
+            origin = self.placed.get(at.path + link.origin)
+            if origin is None:
+                message = f"link {slot.link} comes from node {link.origin}, which is not there"
+                return _dangling(node, name, at, message)
+            # … to the output that it comes from, and through what only the canvas knows.
+            number = link.origin_slot
+            while origin.part.subgraph is not None and origin.part.node.mode != BYPASS:
+                inner = self._inner(origin, number)
+                if inner is None:
+                    return None
+                if isinstance(inner, Finding):
+                    return inner
+                origin, number = inner
+            key = ("output", origin.id, number)
+            if key in seen:
+                message = "its link leads back to where it came from"
+                return Finding("cycle", "error", message, node.id, name)
+            seen.add(key)
+            part = origin.part
+            if part.node.mode == BYPASS:
+                passed = _passed_slot(part, number, wanted)
+                if passed is None:
+                    return None
+                at, slot, wanted = origin, part.slots[passed], None
+            elif part.type in VIRTUAL:
+                found = self._through(origin, number)
+                if found is None:
+                    return None
+                at, slot = found
+            else:
+                return Link(origin.id, number)
+
+    def _inner(self, outer: Placed, number: int) -> tuple[Placed, int] | Finding | None:
+        """Return the node in a subgraph that feeds an output of it, and which of its outputs."""
+        inner = outer.part.subgraph
+        assert inner is not None
+        if not 0 <= number < len(inner.outputs):
+            message = f"its subgraph has no output {number}"
+            return Finding("bad-output-index", "error", message, outer.id)
+        links = inner.outputs[number].links
+        if not links:
+            return None
+        link = inner.links.get(links[0])
+        origin = self.placed.get(f"{outer.id}:{link.origin}") if link else None
+        if link is None or origin is None:
+            message = f"nothing feeds output {number} of its subgraph: link {links[0]} is broken"
+            return Finding("dangling-link", "error", message, outer.id)
+        return origin, link.origin_slot
+
+    def _through(self, node: Placed, number: int) -> tuple[Placed, UiInput] | None:
+        """Return the input that a node of the canvas passes on as an output."""
+        if number < len(node.part.slots):
+            return node, node.part.slots[number]
+        if node.part.type in ("GetNode", "easy getNode"):
+            name = _first_value(node.part)
+            for other in self.workflow.parts[id(node.graph)].values():
+                is_setter = other.type in ("SetNode", "easy setNode")
+                if is_setter and name and _first_value(other) == name and other.slots:
+                    return self.placed[node.path + other.node.id], other.slots[0]
+        return None
+
+
+def _dangling(node: Placed, name: str, at: Placed, message: str) -> Finding:
+    where = "" if at is node else f" of node {show(at.id)}"
+    return Finding(
+        "dangling-link", "error", f"its link leads nowhere: {message}{where}", node.id, name
+    )
+
+
+def _passed_slot(part: Part, number: int, type: str) -> int | None:
+    """Return the input that a bypassed node passes on as an output, None where none fits."""
+    slots = part.slots
+    if type in ("*", ""):
+        if number < len(slots):
+            return number
+        return 0 if slots else None
+    given = part.outputs[number] if 0 <= number < len(part.outputs) else "*"
+    if number < len(slots) and _fits(slots[number].type, given) and _fits(slots[number].type, type):
+        return number
+    for place, slot in enumerate(slots):
+        if slot.type == type:
+            return place
+    for place, slot in enumerate(slots):
+        if _fits(slot.type, given) and _fits(slot.type, type):
+            return place
+    return None
+
+
+def _fits(one: str, other: str) -> bool:
+    """Say whether slots of two types can be linked."""
+    if one in ("*", "") or other in ("*", "") or one == other:
+        return True
+    others = other.lower().split(",")
+    return any(part in others or part in ("*", "") for part in one.lower().split(","))
+
+
+def _execution_order(graph: UiGraph) -> list[str]:
+    """Return the nodes of a graph so that each comes after those that it needs, cycles last."""
+    missing = {
+        node.id: sum(slot.link is not None for slot in node.inputs) for node in graph.nodes.values()
+    }
+    order = [node for node, count in missing.items() if not count]
+    visited: set[str] = set()
+    for node in order:
+        for output in graph.nodes[node].outputs:
+            for key in output.links:
+                link = graph.links.get(key)
+                if link is None or key in visited:
+                    continue
+                visited.add(key)
+                if link.target in missing:
+                    missing[link.target] -= 1
+                    if not missing[link.target]:
+                        order.append(link.target)
+    done = set(order)
+    return order + [node for node in graph.nodes if node not in done]
+
+
+def _numbers_first(graph: Graph) -> Graph:
+    """Return a graph in the order of JavaScript's objects: numbers first, by size."""
+    numbers = sorted((node for node in graph if _is_index(node)), key=int)
+    return {node: graph[node] for node in (*numbers, *(n for n in graph if not _is_index(n)))}
+
+
+def _is_index(key: str) -> bool:
+    return key.isascii() and key.isdigit() and (key == "0" or key[0] != "0") and len(key) < 10
+
+
+def _title(part: Part) -> str:
+    return part.node.title or part.type
+
+
+def _first_value(part: Part) -> Any:
+    values = part.node.values
+    return values[0] if isinstance(values, list) and values else None
+
+
+def _as_input(value: Any) -> Any:
+    """Return a widget's value as an input of a graph; a list would be taken for a link."""
+    return {"__value__": value} if isinstance(value, list) else value
+
+
+def _is_in(position: tuple[float, float], bounds: tuple[float, float, float, float]) -> bool:
+    left, top, width, height = bounds
+    return left <= position[0] <= left + width and top <= position[1] <= top + height
