@@ -17,7 +17,7 @@ from .maps import manifest, sourcemap
 from .names import setup_name
 from .pycode import Source, identifier, literal
 from .python_format import formatted
-from .spec import Settings
+from .spec import Model, Settings
 
 TEMPLATES: Final = Path(__file__).parent.parent / "templates"
 GRAPH: Final = Path(__file__).parent / "graph"
@@ -44,6 +44,7 @@ def render(checked: Checked) -> Files:
     tracker = environment.get_template("utils/cost_tracker.py.j2")
     rendered["utils/cost_tracker.py"] = tracker.render(_prices(checked.settings))
     files = formatted(rendered) | _copied() | _graph(checked)
+    files["models.json"] = _json(_models(checked))
     files["sourcemap.json"] = _json(sourcemap(checked))
     files["manifest.json"] = _json(manifest(checked, files))
     return dict(sorted(files.items()))
@@ -111,6 +112,24 @@ def _config(checked: Checked) -> dict[str, Source]:
         "packs": {name: checked.models.packs[name].commit for name in used_packs},
     }
     return {key: literal(value) for key, value in (asdict(settings.scaling) | values).items()}
+
+
+def _models(checked: Checked) -> list[dict[str, Any]]:
+    """Return the models in use, as utils/downloads.py reads them."""
+    used = sorted({name for c in checked.workflows for name in c.uses.models})
+    return [_model_file(checked.models.models[name]) for name in used]
+
+
+def _model_file(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "path": model.destination,
+        "source": model.source,
+        "revision": model.source.get("revision"),
+        "size": None,
+        "sha256": model.source.get("sha256"),
+        "gated": model.gated,
+    }
 
 
 def _prices(settings: Settings) -> dict[str, Source]:

@@ -14,6 +14,8 @@ REQUIREMENTS: Final[list[str]] = [
     "fastapi==0.115.4",
     "fastapi-offline==1.7.7",
     "httptools==0.9.0",
+    "httpx==0.28.1",
+    "huggingface-hub==1.16.1",
     "pillow==13.0.0",
     "pydantic==2.14.3",
     "python-multipart==0.0.34",
