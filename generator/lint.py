@@ -1,16 +1,18 @@
 """Check bare graphs: files that hold a graph in ComfyUI's API format."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from .check.models import families_of, model_for, undeclared
+from .check.implicit import missing_implicit, undeclared_implicit
+from .check.models import families_of
+from .check.uses import undeclared
 from .diagnostics import Diagnostic, Severity
 from .graph.catalog import Catalog, ClassType, Input, is_listed_name
 from .graph.check import Finding, check_graph
-from .graph.classes import inputs_of, resolve_classes
+from .graph.classes import inputs_of, resolve_classes, without_schemas
 from .graph.families import Families, check_families
 from .graph.safetensors import family_of_keys, read_header
 from .graph.words import did_you_mean, show
@@ -84,30 +86,40 @@ def _findings(graph: Any, rules: Rules) -> list[Finding]:
     models = rules.models
     packs = rules.catalog.packs if models is None else models.packs
     classes, findings = resolve_classes(graph, rules.catalog, packs, choose=models is None)
+    unseen = [pack for pack in packs if pack not in rules.catalog.packs]
+    findings += _unchecked(graph, classes, findings, unseen)
     findings += check_graph(graph, classes, rules.catalog, allow_api_nodes=rules.allow_api_nodes)
+    vain = {finding.node for finding in findings if finding.code == "unreachable"}
+    run = {node: class_type for node, class_type in classes.items() if node not in vain}
     known = dict(families_of(models)) if models else {}
     if rules.folder is not None:
-        files = list(_files(graph, classes))
+        files = list(_files(graph, run))
         findings += _missing(files, rules.folder)
+        findings += _missing_implicit(graph, run, rules.folder)
         known |= _families(files, rules.folder, findings)
     findings += check_families(graph, classes, known)
     if models is not None:
-        unseen = [pack for pack in models.packs if pack not in rules.catalog.packs]
-        findings = [_softened(finding, unseen) for finding in findings]
-        vain = {finding.node for finding in findings if finding.code == "unreachable"}
-        run = {node: class_type for node, class_type in classes.items() if node not in vain}
         findings += _undeclared(graph, run, models)
     return findings
 
 
-def _softened(finding: Finding, unseen: Collection[str]) -> Finding:
-    """Return an unknown class as a warning where a pack without schemas may have it."""
-    if finding.code != "unknown-class" or not unseen:
-        return finding
-    message = (
-        f"{finding.message}, unless {' or '.join(unseen)} has it: there are no schemas of that pack"
-    )
-    return Finding("unchecked-class", "warning", message, finding.node)
+def _unchecked(
+    graph: Any, classes: Mapping[str, ClassType], findings: list[Finding], packs: list[str]
+) -> Iterator[Finding]:
+    """Yield one warning for all nodes that may be of packs without node schemas."""
+    reported = {finding.node for finding in findings}
+    nodes = {
+        node: content["class_type"]
+        for node, content in (graph.items() if isinstance(graph, dict) else ())
+        if node not in classes and node not in reported and _has_class(content)
+    }
+    if packs and nodes:
+        message, hint = without_schemas(packs, set(nodes.values()))
+        yield Finding("no-schemas", "warning", message, next(iter(nodes)), hint=hint)
+
+
+def _has_class(content: Any) -> bool:
+    return isinstance(content, dict) and isinstance(content.get("class_type"), str)
 
 
 def _undeclared(
@@ -115,8 +127,10 @@ def _undeclared(
 ) -> Iterator[Finding]:
     """Yield the files that a graph loads and models.yaml does not declare."""
     for node, name, value, taken in _files(graph, classes):
-        wrong = undeclared(classes[node].name, name, value, taken, models)
-        if wrong and model_for(value, taken, models) is None:
+        if wrong := undeclared(classes[node].name, name, value, taken, models):
+            yield replace(wrong, node=node)
+    for node, inputs in _loading(graph, classes):
+        for wrong in undeclared_implicit(classes[node], inputs, models):
             yield replace(wrong, node=node)
 
 
@@ -125,6 +139,24 @@ def _files(graph: Any, classes: dict[str, ClassType]) -> Iterator[tuple[str, str
     for node, name, value, taken in inputs_of(graph, classes) if classes else ():
         if taken.folders and isinstance(value, str) and is_listed_name(value):
             yield node, name, value, taken
+
+
+def _loading(graph: Any, classes: dict[str, ClassType]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the nodes that load files which no input names, with their inputs."""
+    for node, class_type in classes.items():
+        if class_type.loads and isinstance(graph[node].get("inputs"), dict):
+            yield node, graph[node]["inputs"]
+
+
+def _missing_implicit(graph: Any, classes: dict[str, ClassType], models: Path) -> Iterator[Finding]:
+    for node, inputs in _loading(graph, classes):
+        found = missing_implicit(
+            classes[node],
+            inputs,
+            lambda pattern: any(path.is_file() for path in models.glob(pattern)),
+            f"are not below {models}",
+        )
+        yield from (replace(wrong, node=node, hint=None) for wrong in found)
 
 
 def _missing(files: Iterable[tuple[str, str, str, Input]], models: Path) -> Iterator[Finding]:

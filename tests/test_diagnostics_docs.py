@@ -82,7 +82,6 @@ IN_WORDS: dict[str, tuple[Files, Files]] = {
     # There is no file to show.
     "missing-file": ({"models.yaml": None}, {"models.yaml": "models: {}\n"}),
     # A command writes the file that mends it.
-    "unchecked-class": (MY_PACK, {**MY_PACK, **MY_SCHEMAS}),
     "no-schemas": (MY_PACK, {**MY_PACK, **MY_SCHEMAS}),
     # Models are no text.
     "unread-header": (

@@ -6,7 +6,7 @@ import pytest
 
 from generator.diagnostics import Diagnostic
 
-from .conftest import ROOT, CheckProject, MakeProject
+from .conftest import GPU_YAML, ROOT, CheckProject, MakeProject, without_licenses
 
 LOADER = """\
 {params}
@@ -17,6 +17,7 @@ graph:
   4: {{class_type: SaveImage, inputs: {{images: [3, 0], filename_prefix: x}}}}
 """
 MODEL = "{{source: {{volume: v}}, folder: {folder}, filename: {file}}}"
+PREVIEW = "graph: {1: {class_type: PreviewAny, inputs: {source: {__value__: x}}}}\n"
 GPU = (ROOT / "gpu.yaml").read_text().replace("ryla-models:", "v:")
 
 
@@ -132,8 +133,57 @@ def test_file_names_that_come_from_the_source(
 ) -> None:
     text = f"models: {{m: {{source: {source}, folder: checkpoints}}}}\npacks: {{}}\n"
     root = make_project({"it": loader("a.safetensors")}, models=text, gpu=GPU)
-    codes = {fault[3] for fault in faults(check_project(root)[1]) if fault[0] == "models.yaml"}
+    found = without_licenses(check_project(root)[1])
+    codes = {fault[3] for fault in faults(found) if fault[0] == "models.yaml"}
     assert codes - {"unused-model"} == ({code} if code else set())
+
+
+@pytest.mark.parametrize(
+    ("declared", "codes"),
+    [
+        ("filename: ae.zip", ["bad-filename"]),
+        ("filename: ae", ["bad-filename"]),
+        ("filename: ae.safetensors", []),
+        ("filename: sub/ae.SFT", []),
+    ],
+)
+def test_file_names_that_are_written(
+    make_project: MakeProject, check_project: CheckProject, declared: str, codes: list[str]
+) -> None:
+    """The engine lists files by their extensions, so that no loader finds another."""
+    text = f"models:\n  m: {{source: {{volume: v}}, folder: vae, {declared}}}\n"
+    root = make_project({"it": PREVIEW}, models=text, gpu=GPU)
+    found = [d for d in check_project(root)[1] if d.code != "unused-model"]
+    assert [d.code for d in found] == codes
+    assert all((d.line, d.column) == (2, 51) for d in found)
+
+
+@pytest.mark.parametrize("by", ["pack", "workflow"])
+def test_what_is_read_by_its_name_needs_none_that_comfyui_lists(
+    make_project: MakeProject, check_project: CheckProject, by: str
+) -> None:
+    text = "models:\n  m: {source: {volume: v}, folder: llm/it, filename: config.json}\n"
+    text += f"packs: {{Mine: {{git: 'https://x/Mine', commit: {'e' * 40}, models: [m]}}}}\n"
+    if by == "workflow":
+        text = text.partition("packs:")[0]
+    root = make_project({"it": PREVIEW + "models: [m]\n"}, models=text, gpu=GPU)
+    assert {d.code for d in check_project(root)[1]} <= {"no-schemas"}
+
+
+def test_a_loader_finds_no_file_that_its_folder_does_not_list(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    """Whether the graph names it, or a param."""
+    text = models(("checkpoints", "a.zip"))
+    for file, params in (
+        ("a.zip", ""),
+        ("'${file}'", "params: {file: {type: string, enum: [a.zip]}}"),
+    ):
+        root = make_project({"it": loader(file, params)}, models=text, gpu=GPU)
+        found = [d for d in check_project(root)[1] if d.file != "models.yaml"]
+        assert [(d.code, d.node, d.input) for d in found] == [("unlisted-file", "1", "ckpt_name")]
+        (root / "workflows" / "it.yaml").unlink()
+        (root / "workflows").rmdir()
 
 
 def test_two_models_with_one_destination(
@@ -168,7 +218,7 @@ def test_nothing_is_called_unused_while_a_workflow_is_unclear(
     assert "unused-model" not in {d.code for d in check_project(root)[1]}
 
 
-PULID = "graph: {1: {class_type: PulidFluxInsightFaceLoader, inputs: {provider: CPU}}}\n"
+PULID = "graph: {1: {class_type: PulidFluxEvaClipLoader, inputs: {}}}\n"
 ONE, TWO = "ComfyUI-PuLID-Flux", "ComfyUI_PuLID_Flux_ll"
 
 
@@ -192,7 +242,7 @@ def test_which_pack_a_class_is_of(
     packs = "".join(f"{name}: {{git: 'https://x', commit: {'e' * 40}}}, " for name in declared)
     workflow = PULID + "output: 2\n" + chosen
     workflow = workflow.replace(
-        "}}}\n", "}}, 2: {class_type: PreviewAny, inputs: {source: [1, 0]}}}\n", 1
+        "}}\n", "}, 2: {class_type: PreviewAny, inputs: {source: [1, 0]}}}\n", 1
     )
     root = make_project({"it": workflow}, models=models(packs=f"{{{packs}}}"))
     checked, found = check_project(root)
@@ -216,21 +266,117 @@ def test_the_lines_to_add_for_a_pack_are_right(
     assert found.hint is not None
     lines = found.hint.removeprefix("add to packs: in models.yaml: ")
     (root / "models.yaml").write_text(f"packs:\n  {lines}\n")
-    assert check_project(root)[1] == []
+    [found] = check_project(root)[1]
+    assert (found.code, found.node, found.line, found.column) == ("implicit-model", "1", 2, 19)
+    assert "insightface/models/antelopev2/1k3d68.onnx and 4 more" in found.message
+    assert found.hint is not None
+    line, and_so = found.hint.removeprefix("add to models: in models.yaml: ").split(", and ")
+    assert and_so == "so for each"
+    names = ("1k3d68", "2d106det", "genderage", "glintr100", "scrfd_10g_bnkps")
+    entries = [f"  {line}\n".replace("NAME", n).replace("1k3d68.onnx", f"{n}.onnx") for n in names]
+    (root / "models.yaml").write_text(f"models:\n{''.join(entries)}packs:\n  {lines}\n")
+    checked, rest = check_project(root)
+    assert {d.code for d in rest} == {"no-license", "unlocked"}
+    assert checked is not None
+    assert checked.workflows[0].uses.models == names
 
 
-def test_a_pack_without_schemas(make_project: MakeProject, check_project: CheckProject) -> None:
-    packs = "{Mine: {git: 'https://x/Mine', commit: %s}}" % ("e" * 40)
+@pytest.mark.parametrize(
+    ("model_name", "folders"),
+    [
+        ("antelopev2", ["antelopev2"]),
+        ("buffalo_l", ["buffalo_l"]),
+        ("${name}", ["antelopev2", "buffalo_l"]),
+    ],
+)
+def test_what_a_node_loads_by_the_value_of_an_input(
+    make_project: MakeProject, check_project: CheckProject, model_name: str, folders: list[str]
+) -> None:
+    """A value that is not known may be any."""
+    workflow = f"""\
+params: {{name: {{type: string, default: buffalo_l}}}}
+graph:
+  1: {{class_type: IPAdapterInsightFaceLoader, inputs: {{provider: CPU, model_name: "{model_name}"}}}}
+  2: {{class_type: PreviewAny, inputs: {{source: [1, 0]}}}}
+"""
+    commit = "9d076a3df0d2763cef5510ec5ab807f6632c39f5"
+    packs = f"{{ComfyUI_IPAdapter_plus: {{git: 'https://x', commit: {commit}}}}}"
+    root = make_project({"it": workflow}, models=models(packs=packs))
+    found = [d.message for d in check_project(root)[1] if d.code == "implicit-model"]
+    assert len(found) == len(folders)
+    for message, folder in zip(sorted(found), folders, strict=True):
+        assert f"insightface/models/{folder}/1k3d68.onnx and 4 more" in message
+
+
+def test_models_that_a_node_finds_by_itself(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    """Whichever lie in a folder: they are needed, so they are used."""
+    workflow = """\
+graph:
+  1: {class_type: CheckpointLoaderSimple, inputs: {ckpt_name: a.safetensors}}
+  2: {class_type: IPAdapterUnifiedLoader, inputs: {model: [1, 0], preset: PLUS (high strength)}}
+  3: {class_type: PreviewAny, inputs: {source: [2, 0]}}
+"""
+    commit = "9d076a3df0d2763cef5510ec5ab807f6632c39f5"
+    packs = f"{{ComfyUI_IPAdapter_plus: {{git: 'https://x', commit: {commit}}}}}"
+    one = [("checkpoints", "a.safetensors"), ("clip_vision", "h.safetensors")]
+    for declared, codes in ((one, ["implicit-model"]), ([*one, ("ipadapter", "p.bin")], [])):
+        root = make_project({"it": workflow}, models=models(*declared, packs=packs), gpu=GPU)
+        assert [d.code for d in check_project(root)[1]] == codes
+        (root / "workflows" / "it.yaml").unlink()
+        (root / "workflows").rmdir()
+
+
+UNSEEN = "{Mine: {git: 'https://x/Mine', commit: %s}}" % ("e" * 40)
+
+
+@pytest.mark.parametrize(
+    ("rest", "codes"),
+    [
+        ("", []),
+        ("  3: {class_type: MyOther, inputs: {y: [9, 0]}}\n", ["dangling-link"]),
+        ("  3: {class_type: PreviewAny, inputs: {source: x}}\n", ["literal-for-link"]),
+        ("  3: {class_type: PreviewAn, inputs: {source: [1, 0]}}\n", ["unknown-class"]),
+        ("  3: {class_type: previewany, inputs: {source: [1, 0]}}\n", ["unknown-class"]),
+        ("  3: {class_type: PreviewAyn, inputs: {source: [1, 0]}}\n", ["unknown-class"]),
+        ("  3: {class_type: PreviewAnyy, inputs: {source: [1, 0]}}\n", ["unknown-class"]),
+        ("  3: {class_type: PreviewAnyMine, inputs: {source: [1, 0]}}\n", []),
+        ("  3: {class_type: PreviewAny2, inputs: {source: [1, 0]}}\n", []),
+        (
+            "  3: {class_type: InstantIDFaceAnalysis, inputs: {provider: CPU}}\n",
+            ["undeclared-pack"],
+        ),
+    ],
+)
+def test_a_pack_without_schemas(
+    make_project: MakeProject, check_project: CheckProject, rest: str, codes: list[str]
+) -> None:
+    """One warning says how to make them; its nodes pass unchecked, and nothing else does."""
     workflow = (
-        "packs: [Mine]\ngraph:\n  1: {class_type: MyNode, inputs: {x: 1}}\n"
+        "graph:\n  1: {class_type: MyNode, inputs: {x: 1, file: mine.bin}}\n"
         "  2: {class_type: PreviewAny, inputs: {source: [1, 0]}}\n"
     )
-    checked, found = check_project(make_project({"it": workflow}, models=models(packs=packs)))
-    assert {d.code: str(d.severity) for d in found} == {
-        "no-schemas": "warning", "unchecked-class": "warning",
-    }  # fmt: skip
+    text = models(("mine", "mine.bin"), ("vae", "v.safetensors"), packs=UNSEEN)
+    text = text.replace("m1: {source: {volume: v}", "m1: {source: {hf: a/b, file: v}")
+    root = make_project({"it": workflow + rest}, models=text, gpu=GPU)
+    checked, found = check_project(root)
+    [warning] = [d for d in found if d.code == "no-schemas"]
+    assert (warning.severity, warning.file, warning.line) == ("warning", "models.yaml", 4)
+    assert '"MyNode"' in warning.message
+    assert warning.hint is not None
+    assert "python -m generator catalog --url URL" in warning.hint
+    errors = [d for d in found if d.severity == "error"]
+    assert [d.code for d in errors] == codes
+    if codes == ["unknown-class"]:
+        assert errors[0].hint is not None
+        assert 'did you mean "PreviewAny"? if Mine has it' in errors[0].hint
     assert checked is not None
     assert checked.workflows[0].uses.packs == ("Mine",)
+    assert checked.workflows[0].uses.models == ("m0",)
+    unused = [d.message for d in found if d.code.startswith("unused")]
+    is_clear = not {"unknown-class", "undeclared-pack"} & set(codes)
+    assert unused == (['no workflow uses model "m1"'] if is_clear else [])
 
 
 @pytest.mark.parametrize(
@@ -276,12 +422,12 @@ graph:
 
 def test_gated_models_need_a_secret(make_project: MakeProject, check_project: CheckProject) -> None:
     root = make_project({"it": LOADS}, models=GATED)
-    _, [found] = check_project(root)
+    [found] = without_licenses(check_project(root)[1])
     assert (found.code, found.file, found.line) == ("gated-without-secret", "models.yaml", 5)
     assert found.hint == "add to secrets: in gpu.yaml: huggingface: [HF_TOKEN]"
     gpu = root / "gpu.yaml"
-    gpu.write_text(gpu.read_text() + "secrets: {hf: [HF_TOKEN]}\n")
-    assert check_project(root)[1] == []
+    gpu.write_text(gpu.read_text() + "secrets: {hf: [HF_TOKEN], keys: [API_KEYS]}\n")
+    assert without_licenses(check_project(root)[1]) == []
 
 
 @pytest.mark.parametrize(
@@ -294,7 +440,7 @@ def test_a_model_fits_the_memory_of_its_gpu(
     root = make_project({"it": LOADS}, models=GATED.replace("    gated: true\n", ""))
     gpu = root / "gpu.yaml"
     gpu.write_text(gpu.read_text().replace("vram_gb: 48", f"vram_gb: {vram}"))
-    assert [d.code for d in check_project(root)[1]] == codes
+    assert [d.code for d in without_licenses(check_project(root)[1])] == codes
 
 
 def test_models_that_fit_one_by_one(make_project: MakeProject, check_project: CheckProject) -> None:
@@ -307,10 +453,90 @@ def test_models_that_fit_one_by_one(make_project: MakeProject, check_project: Ch
         "{samples: [2, 0], vae: [5, 2]}}\n  7: {class_type: PreviewImage, inputs: "
         "{images: [6, 0]}}\n  4:",
     )
-    _, [found] = check_project(make_project({"it": loads}, models=both))
+    [found] = without_licenses(check_project(make_project({"it": loads}, models=both))[1])
     assert (found.code, found.severity, found.file) == (
         "models-memory",
         "info",
         "workflows/it.yaml",
     )
     assert "100.0 GB" in found.message
+
+
+def test_licenses_are_shown(make_project: MakeProject, check_project: CheckProject) -> None:
+    """Each once, with the models and workflows in question; unused models are not."""
+    model = (
+        "  {0}: {{source: {{hf: a/b, file: {0}.ckpt, revision: {1}}}, folder: checkpoints{2}}}\n"
+    )
+    text = "models:\n" + "".join(
+        model.format(name, "e" * 40, terms)
+        for name, terms in (
+            ("free", ", license: Apache-2.0"),
+            ("bound", ", license: non-commercial"),
+            ("bound2", ", license: non-commercial"),
+            ("silent", ""),
+            ("unused", ", license: MIT"),
+        )
+    )
+    text += "  mine: {source: {volume: v}, folder: vae, filename: mine.ckpt}\n"
+    flows = {
+        "a": PREVIEW + "models: [free, bound, silent]\n",
+        "b": PREVIEW + "models: [bound, bound2, mine]\n",
+    }
+    found = check_project(make_project(flows, models=text, gpu=GPU))[1]
+    assert [(d.line, d.code, d.message) for d in found if d.severity == "info"] == [
+        (2, "license", 'free, for a: "Apache-2.0"'),
+        (3, "license", 'bound, bound2, for a, b: "non-commercial"'),
+        (5, "no-license", "no licence is declared of silent, which a need"),
+    ]
+
+
+AUTH = {
+    "by default": ("", []),
+    "a secret beside": ("secrets: {hf: [HF_TOKEN]}\n", [(7, 1)]),
+    "no secret": ("auth: api-key\nsecrets: {}\n", [(7, 1)]),
+    "keys": ("auth: api-key\nsecrets: {mine: [API_KEYS]}\n", []),
+    "at Modal's edge": ("auth: proxy\nsecrets: {}\n", []),
+    "open": ("auth: none\nsecrets: {}\n", []),
+}
+
+
+@pytest.mark.parametrize("name", AUTH)
+def test_keys_come_from_a_secret(
+    make_project: MakeProject, check_project: CheckProject, name: str
+) -> None:
+    """Without one the gateway would not start."""
+    text, places = AUTH[name]
+    found = check_project(make_project({"it": PREVIEW}, gpu=GPU_YAML + text))[1]
+    assert [d.code for d in found] == ["auth-without-secret"] * len(places)
+    assert [(d.line, d.column) for d in found] == places
+
+
+TIMEOUTS = {
+    "by default": ("", "", []),
+    "in order": ("scaling: {timeout: 600}\ngateway: {deadline: 60}\n", "timeout: 300\n", []),
+    "a job as long as the worker may run": ("scaling: {timeout: 600}\n", "timeout: 600\n", []),
+    "a job that outlasts its worker": (
+        "scaling: {timeout: 600}\n", "timeout: 601\n", [("workflows/it.yaml", 2, 10)],
+    ),
+    "a job that outlasts the worker by default": (
+        "", "timeout: 1801\n", [("workflows/it.yaml", 2, 10)],
+    ),
+    "a request that outlasts its job": (
+        "gateway: {deadline: 90}\n", "timeout: 90\n", [("workflows/it.yaml", 2, 10)],
+    ),
+    "a request that outlasts every job": ("scaling: {timeout: 120}\n", "", [("gpu.yaml", 7, 20)]),
+    "a request that outlasts every job, as it says": (
+        "gateway: {deadline: 60}\nscaling: {timeout: 60}\n", "", [("gpu.yaml", 8, 20)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_timeouts_are_in_order(
+    make_project: MakeProject, check_project: CheckProject, name: str
+) -> None:
+    """A request waits for less than a job may take, and a job for less than its worker may run."""
+    gpu, workflow, places = TIMEOUTS[name]
+    found = check_project(make_project({"it": PREVIEW + workflow}, gpu=GPU_YAML + gpu))[1]
+    assert [(d.code, d.severity) for d in found] == [("timeout-order", "error")] * len(places)
+    assert [(d.file, d.line, d.column) for d in found] == places

@@ -528,7 +528,7 @@ FAULTS: dict[str, str] = {
         "b: {type: integer, «bad-param»minLength: 1, «bad-param»maxLength: 2, «bad-param»pattern: x}, "
         "c: {type: boolean, «bad-param»enum: [x], default: true}, "
         "d: {type: image, «bad-param»default: x, examples: [x]}, "
-        "e: {type: seed, «bad-param»enum: [1], default: 1}, "
+        "e: {type: seed, «bad-param»enum: [1], «bad-param»default: 1}, "
         "f: {type: model, «bad-param»enum: [x]}",
         use("PrimitiveString", value="${a}"),
         use("PrimitiveInt", value="${b}"),

@@ -23,6 +23,33 @@ _OPEN: Final = {
     "Power Puter (rgthree)",
     "VHS_VideoCombine",
 }
+# Files that classes load though no input names them, as graph.catalog.Loads has them. insightface
+# downloads what is missing, and unpacks antelopev2 into a folder in which it then finds nothing.
+_ANTELOPE: Final = {
+    "files": [
+        f"insightface/models/antelopev2/{name}.onnx"
+        for name in ("1k3d68", "2d106det", "genderage", "glintr100", "scrfd_10g_bnkps")
+    ],
+    "hf": "DIAMONIK7777/antelopev2",
+}
+_BUFFALO: Final = {
+    "files": [
+        f"insightface/models/buffalo_l/{name}.onnx"
+        for name in ("1k3d68", "2d106det", "det_10g", "genderage", "w600k_r50")
+    ],
+}
+_BY_PRESET: Final = {"files": ["clip_vision/*", "ipadapter/*"]}
+_LOADS: Final = {
+    "InstantIDFaceAnalysis": [_ANTELOPE],
+    "PulidFluxInsightFaceLoader": [_ANTELOPE],
+    "IPAdapterInsightFaceLoader": [
+        {**_ANTELOPE, "when": {"model_name": "antelopev2"}},
+        {**_BUFFALO, "when": {"model_name": "buffalo_l"}},
+    ],
+    "IPAdapterUnifiedLoader": [_BY_PRESET],
+    "IPAdapterUnifiedLoaderCommunity": [_BY_PRESET],
+    "IPAdapterUnifiedLoaderFaceID": [_BY_PRESET, _BUFFALO],
+}
 # Inputs that list fixed file names and read them from a model folder all the same.
 _FOLDERS: Final = {("SeedVR2LoadVAEModel", "model"): ["SEEDVR2"]}
 
@@ -42,8 +69,10 @@ def _class(name: str, node: dict[str, Any]) -> dict[str, Any]:
         for key, value in node["inputs"].items()
     }
     outputs = [[output["name"], output["type"]] for output in node["outputs"]]
-    is_open = name in _OPEN or "inputcount" in inputs
-    return node | {"inputs": inputs, "outputs": outputs} | ({"open": True} if is_open else {})
+    found = node | {"inputs": inputs, "outputs": outputs}
+    if name in _OPEN or "inputcount" in inputs:
+        found |= {"open": True}
+    return found | ({"loads": _LOADS[name]} if name in _LOADS else {})
 
 
 def _folders(name: str, key: str, value: dict[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from ..graph.catalog import Catalog, ClassType, open_catalog, versions
 from ..graph.families import Known
 from ..project import Project
 from ..spec import Models, Settings, Workflow
-from .classes import check_links, resolve_classes
-from .fit import check_access, check_memory
+from .classes import UNCLEAR, check_links, resolve_classes
+from .fit import check_access, check_licenses, check_memory
 from .graphs import check_graphs
-from .models import Uses, check_declarations, check_unused, check_uses, families_of
+from .models import check_declarations, check_unused, families_of
 from .names import check_names, check_references
 from .params import check_params
-from .settings import check_settings
+from .settings import check_settings, check_timeout
+from .uses import Uses, check_uses
 from .variants import LeftOut, check_variants
 
 __all__ = ["Checked", "CheckedWorkflow", "check"]
@@ -24,12 +25,13 @@ __all__ = ["Checked", "CheckedWorkflow", "check"]
 class CheckedWorkflow:
     """A workflow with what the checks found out about it.
 
-    `workflow.params` have their bounds filled in; `left_out` says what each param that may be
-    absent leaves out of the graph.
+    `workflow.params` have their bounds filled in; `unchecked` are the classes that may be of packs
+    without node schemas; `left_out` says what each param that may be absent leaves out of the graph.
     """
 
     workflow: Workflow
     classes: Mapping[str, ClassType]
+    unchecked: frozenset[str]
     left_out: Mapping[str, LeftOut]
     uses: Uses
 
@@ -68,12 +70,15 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
         faults += _explained(workflow, seen[name], seen)
     if models is None or settings is None:
         return None, faults
-    faults += check_declarations(models, catalog)
+    named = {name for workflow in project.workflows.values() for name in workflow.models}
+    unchecked = frozenset[str]().union(*(one.unchecked for one in checked))
+    faults += check_declarations(models, catalog, named, unchecked)
     faults += check_access(models, settings)
-    faults += check_memory(((one.workflow, one.uses) for one in checked), models, settings)
-    is_known = all(node in one.classes for one in checked for node in one.workflow.graph)
-    if project.is_whole and is_known:
-        faults += check_unused(models, (one.uses for one in checked))
+    used = [(one.workflow, one.uses) for one in checked]
+    faults += check_memory(used, models, settings) + check_licenses(used, models)
+    is_clear = not any(fault.code in UNCLEAR for found in seen.values() for fault in found)
+    if project.is_whole and is_clear:
+        faults += check_unused(models, (one.uses for one in checked), catalog)
     return Checked(tuple(checked), models, settings, catalog), faults
 
 
@@ -85,8 +90,13 @@ def _check_workflow(
     families: Known,
 ) -> tuple[CheckedWorkflow, list[Diagnostic]]:
     classes, faults = resolve_classes(workflow, catalog, models)
+    unclear = {fault.node for fault in faults}
+    unchecked = {
+        node.class_type for node in workflow.graph.values() if node.id not in {*classes, *unclear}
+    }
     faults += check_links(workflow, classes)
     faults += check_references(workflow, models, settings)
+    faults += check_timeout(workflow, settings)
     params, wrong = check_params(workflow, classes)
     faults += wrong
     workflow = replace(workflow, params=params)
@@ -97,9 +107,9 @@ def _check_workflow(
     faults += check_graphs(workflow, classes, left_out, catalog, families)
     uses = Uses((), ())
     if models:
-        uses, wrong = check_uses(workflow, classes, models)
+        uses, wrong = check_uses(workflow, classes, models, catalog)
         faults += wrong
-    return CheckedWorkflow(workflow, classes, left_out, uses), faults
+    return CheckedWorkflow(workflow, classes, frozenset(unchecked), left_out, uses), faults
 
 
 def _explained(

@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from typing import Final
 
-from ..diagnostics import Diagnostic, Severity
+from ..diagnostics import Diagnostic
 from ..graph.catalog import Catalog, ClassType
-from ..graph.classes import nearest_class
+from ..graph.classes import how_to_spell, nearest_class
 from ..graph.records import Link
-from ..graph.words import show
+from ..graph.words import misspelt, show
 from ..slots import has_slot
 from ..spec import GraphNode, Models, Workflow
 from .reach import run_nodes
 
+# What is used is not known while one of these is there.
+UNCLEAR: Final = frozenset(("ambiguous-class", "undeclared-pack", "unknown-class"))
 # Comparing a name with all classes takes milliseconds.
 _MOST_HINTS: Final = 50
 
@@ -21,7 +23,8 @@ def resolve_classes(
 ) -> tuple[dict[str, ClassType], list[Diagnostic]]:
     """Return the class of every node whose class is known, by node id.
 
-    Without `models`, the packs of all catalogs count as declared.
+    Without `models`, the packs of all catalogs count as declared. A class that nothing defines is of
+    a declared pack without node schemas, where there is one: it passes.
     """
     packs = list(models.packs if models else catalog.packs)
     classes: dict[str, ClassType] = {}
@@ -80,10 +83,16 @@ def _unknown(
             f"{packs[0]}: {{git: {header['repo']}, commit: {header['commit']}}}"
         )
         return [node.class_at.error("undeclared-pack", message, node=node.id, hint=hint)]
-    message = f"no class {show(name)}"
-    unseen = [pack for pack in (models.packs if models else ()) if pack not in catalog.packs]
-    if unseen:
-        message += f", unless {' or '.join(unseen)} has it: there are no schemas of that pack"
-        return [node.class_at.report(Severity.WARNING, "unchecked-class", message, node=node.id)]
-    near = nearest_class(name, catalog) if with_hint else None
-    return [node.class_at.error("unknown-class", message, node=node.id, hint=near)]
+    unseen = unseen_packs(catalog, models)
+    if not unseen:
+        near = nearest_class(name, catalog) if with_hint else None
+    elif spelt := misspelt(name, catalog.names(models.packs if models else ())):
+        near = how_to_spell(spelt, unseen)
+    else:
+        return []
+    return [node.class_at.error("unknown-class", f"no class {show(name)}", node=node.id, hint=near)]
+
+
+def unseen_packs(catalog: Catalog, models: Models | None) -> list[str]:
+    """Return the declared packs that there are no node schemas of."""
+    return [pack for pack in (models.packs if models else ()) if pack not in catalog.packs]

@@ -1,4 +1,4 @@
-"""Models against gpu.yaml: whether they can be fetched, and fit the GPU's memory."""
+"""Models in use: whether they can be fetched and fit the GPU's memory, and their licences."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,9 +6,10 @@ from typing import Final
 from ..diagnostics import Diagnostic, Severity
 from ..graph.words import show
 from ..spec import Model, Models, Settings, Workflow
-from .models import Uses
+from .uses import Uses
 
 _TOKEN: Final = "HF_TOKEN"
+_SHOWN: Final = 8
 _GB: Final = 10**9
 _GIB: Final = 2**30
 
@@ -58,6 +59,41 @@ def check_memory(
             )
             faults.append(workflow.at.report(Severity.INFO, "models-memory", message))
     return faults
+
+
+def check_licenses(used: Iterable[tuple[Workflow, Uses]], models: Models) -> list[Diagnostic]:
+    """Return the licences of the models in use, each once, and which models declare none.
+
+    What lies on a Volume is the user's own affair.
+    """
+    workflows: dict[str, list[str]] = {}
+    for workflow, uses in used:
+        for name in uses.models:
+            workflows.setdefault(name, []).append(workflow.name)
+    by_license: dict[str | None, list[Model]] = {}
+    for name, model in models.models.items():
+        if name in workflows and (model.license or "volume" not in model.source):
+            by_license.setdefault(model.license, []).append(model)
+    faults: list[Diagnostic] = []
+    for terms, group in by_license.items():
+        names = _listed(model.name for model in group)
+        users = _listed(sorted({user for model in group for user in workflows[model.name]}))
+        if terms is None:
+            message = f"no licence is declared of {names}, which {users} need"
+            hint = "look it up, and add license:"
+            at = group[0].at
+            faults.append(at.report(Severity.INFO, "no-license", message, hint=hint, at_key=True))
+        else:
+            message = f"{names}, for {users}: {show(terms)}"
+            at = group[0].at.mapping["license"]
+            faults.append(at.report(Severity.INFO, "license", message))
+    return faults
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = tuple(names)
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _size(model: Model) -> int:

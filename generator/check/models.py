@@ -1,58 +1,16 @@
 """Models and packs: what the graphs need, what is declared, what goes where."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 
 from ..diagnostics import Diagnostic, Severity
-from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, is_model_file
-from ..graph.check import Finding
+from ..graph.catalog import Catalog, is_listed_name
+from ..graph.classes import without_schemas
 from ..graph.families import Known, declared_families, families_named
 from ..graph.family_tables import FAMILIES
-from ..graph.words import did_you_mean, printable, show
+from ..graph.words import did_you_mean, show
 from ..load import Node
-from ..spec import GraphNode, InputValue, Model, Models, Workflow
-from .reach import run_nodes
-
-
-@dataclass(frozen=True)
-class Uses:
-    """The models and packs that a workflow needs, by name, sorted."""
-
-    models: tuple[str, ...]
-    packs: tuple[str, ...]
-
-
-def check_uses(
-    workflow: Workflow, classes: Mapping[str, ClassType], models: Models
-) -> tuple[Uses, list[Diagnostic]]:
-    """Return what a workflow uses, and the files that it loads and nobody declared."""
-    faults: list[Diagnostic] = []
-    used = {name for name in workflow.models if name in models.models}
-    run = run_nodes(workflow, classes)
-    for node in (node for node in workflow.graph.values() if node.id in run):
-        schemas = classes[node.id].inputs if node.id in classes else {}
-        for name, value in node.inputs.items():
-            schema = schemas.get(name)
-            if schema and schema.media and isinstance(value.value, str):
-                faults.append(_uploaded(node, name, value))
-            if schema is None or not schema.folders:
-                continue
-            for file, at in _files(workflow, value):
-                found = model_for(file, schema, models)
-                if found:
-                    used.add(found.name)
-                elif wrong := undeclared(node.class_type, name, file, schema, models):
-                    faults.append(
-                        at.error(
-                            wrong.code, wrong.message, node=node.id, input=name, hint=wrong.hint
-                        )
-                    )
-    folders = {param.folder for param in workflow.params.values() if param.type == "model"}
-    used |= {name for name, model in models.models.items() if model.folder in folders}
-    packs = {classes[node].pack or "" for node in run if node in classes} | set(workflow.packs)
-    packs &= set(models.packs)
-    used |= {model for pack in packs for model in models.packs[pack].models}
-    return Uses(tuple(sorted(used & set(models.models))), tuple(sorted(packs))), faults
+from ..spec import Model, Models
+from .uses import Uses
 
 
 def families_of(models: Models) -> Known:
@@ -64,8 +22,11 @@ def families_of(models: Models) -> Known:
     )
 
 
-def check_unused(models: Models, uses: Iterable[Uses]) -> list[Diagnostic]:
-    """Return what models.yaml declares and no workflow needs."""
+def check_unused(models: Models, uses: Iterable[Uses], catalog: Catalog) -> list[Diagnostic]:
+    """Return what models.yaml declares and no workflow needs.
+
+    Of packs without node schemas nobody knows.
+    """
     uses = list(uses)
     used_models = {name for use in uses for name in use.models}
     used_packs = {name for use in uses for name in use.packs}
@@ -81,12 +42,19 @@ def check_unused(models: Models, uses: Iterable[Uses]) -> list[Diagnostic]:
             Severity.WARNING, "unused-pack", f"no workflow uses pack {show(name)}", at_key=True
         )
         for name, pack in models.packs.items()
-        if name not in used_packs
+        if name not in used_packs and name in catalog.packs
     ]
 
 
-def check_declarations(models: Models, catalog: Catalog) -> list[Diagnostic]:
-    """Return faults of models.yaml itself."""
+def check_declarations(
+    models: Models, catalog: Catalog, named: Iterable[str], unchecked: Collection[str]
+) -> list[Diagnostic]:
+    """Return faults of models.yaml itself.
+
+    `named` are the models that workflows name under `models:`. What is named there, or by a pack,
+    is read by code that knows its name, and needs none that ComfyUI lists. `unchecked` are the
+    classes that may be of packs without node schemas.
+    """
     faults = _unlocked(models) + _unknown_families(models)
     faults += [
         model.at.mapping["folder"].error(
@@ -95,18 +63,23 @@ def check_declarations(models: Models, catalog: Catalog) -> list[Diagnostic]:
         for model in models.models.values()
         if model.folder.startswith("models/")
     ]
+    by_name = {name for pack in models.packs.values() for name in pack.models}.union(named)
     faults += [
-        model.at.error(
+        _place(model, "filename").error(
             "bad-filename",
             f"{show(model.filename)} is no name of a model file",
             hint="give a filename that ends in .safetensors or another extension of models",
-            at_key=True,
+            at_key="filename" not in model.at.mapping,
         )
-        for model in models.models.values()
-        if "filename" not in model.at.mapping and not is_listed_name(model.filename)
+        for name, model in models.models.items()
+        if name not in by_name and not is_listed_name(model.filename)
     ]
     faults += _collisions(models)
-    return faults + _check_packs(models, catalog)
+    return faults + _check_packs(models, catalog, unchecked)
+
+
+def _place(model: Model, key: str) -> Node:
+    return model.at.mapping.get(key, model.at)
 
 
 def _unlocked(models: Models) -> list[Diagnostic]:
@@ -136,7 +109,7 @@ def _unknown_families(models: Models) -> list[Diagnostic]:
     ]
 
 
-def _check_packs(models: Models, catalog: Catalog) -> list[Diagnostic]:
+def _check_packs(models: Models, catalog: Catalog, unchecked: Collection[str]) -> list[Diagnostic]:
     faults: list[Diagnostic] = []
     for name, pack in models.packs.items():
         for item in pack.at.mapping["models"].items if pack.models else []:
@@ -146,8 +119,7 @@ def _check_packs(models: Models, catalog: Catalog) -> list[Diagnostic]:
                 faults.append(item.error("undeclared-model", message, hint=hint))
         file = catalog.packs.get(name)
         if file is None:
-            message = f"there are no node schemas of pack {show(name)}: its nodes go unchecked"
-            hint = "make them where it is installed: python -m generator catalog --url URL"
+            message, hint = without_schemas([name], unchecked)
             faults.append(
                 pack.at.report(Severity.WARNING, "no-schemas", message, hint=hint, at_key=True)
             )
@@ -168,69 +140,3 @@ def _collisions(models: Models) -> list[Diagnostic]:
             hint = "give one of them another filename"
             faults.append(model.at.error("same-destination", message, hint=hint, at_key=True))
     return faults
-
-
-def model_for(file: str, schema: Input, models: Models) -> Model | None:
-    """Return the declared model that an input reads under a file name."""
-    destinations = {f"{folder}/{file}" for folder in schema.folders}
-    return next((m for m in models.models.values() if m.destination in destinations), None)
-
-
-def _uploaded(node: GraphNode, name: str, value: InputValue) -> Diagnostic:
-    message = f"nobody uploads {show(value.value)}: files come from callers"
-    hint = "use a param of type image, video or audio"
-    return value.at.error("input-file", message, node=node.id, input=name, hint=hint)
-
-
-def _files(workflow: Workflow, value: InputValue) -> list[tuple[str, Node]]:
-    """Return the file names that an input is known to get: its own, or those of its params.
-
-    What a caller may send besides is not known here: such files come onto a Volume later.
-    """
-    if isinstance(value.value, str):
-        return [(value.value, value.at)]
-    params = [
-        workflow.params[name]
-        for slot, whole in value.slots
-        for name in slot.names
-        if whole and name in workflow.params
-    ]
-    entries = [
-        entry
-        for param in params
-        if not (param.prefix or param.suffix)
-        for entry in (param.at.mapping.get("default"), *_items(param.at.mapping.get("enum")))
-    ]
-    return [
-        (entry.value, entry)
-        for entry in entries
-        if entry and isinstance(entry.value, str) and is_listed_name(entry.value)
-    ]
-
-
-def _items(at: Node | None) -> list[Node]:
-    return at.items if at else []
-
-
-def undeclared(
-    class_type: str, name: str, file: str, schema: Input, models: Models
-) -> Finding | None:
-    """Return what is wrong with a file that no declared model is; None for a fixed option."""
-    if file in schema.options and not is_model_file(file):
-        return None
-    folders = " or ".join(schema.folders)
-    elsewhere = next((m for m in models.models.values() if m.filename == file), None)
-    if elsewhere:
-        message = (
-            f"{show(file)} is declared for folder {elsewhere.folder}, "
-            f"but {class_type} reads {folders} (case matters)"
-        )
-        hint = f"set folder: {schema.folders[0]} for model {show(elsewhere.name)} in models.yaml"
-        return Finding("wrong-folder", "error", message, input=name, hint=hint)
-    here = [model.filename for model in models.models.values() if model.folder in schema.folders]
-    hint = did_you_mean(file, here) or (
-        f"add to models: in models.yaml: NAME: {{source: {{hf: OWNER/REPO, file: {printable(file)}}}, "
-        f"folder: {schema.folders[0]}}}"
-    )
-    message = f"no model {show(file)} is declared in folder {folders}"
-    return Finding("undeclared-model", "error", message, input=name, hint=hint)

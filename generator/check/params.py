@@ -21,8 +21,11 @@ _APPLIES_TO: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(("prefix", "suffix", "strip"), frozenset(("string",))),
     "enum": frozenset(("string", "integer", "number")),
     "folder": frozenset(("model",)),
-    "default": NUMBER_TYPES | TEXT_TYPES | {"boolean"},
+    "default": frozenset(("integer", "number", "boolean")) | TEXT_TYPES,
     "examples": NUMBER_TYPES | TEXT_TYPES | MEDIA_TYPES | {"boolean"},
+}
+_INSTEAD: Final = {
+    ("seed", "default"): "a seed that is absent is drawn; for a constant, use type: integer",
 }
 
 
@@ -185,7 +188,10 @@ def _misapplied(param: Param) -> list[Diagnostic]:
     """Return keys that mean nothing for the param's type, or beside another key."""
     faults = [
         param.at.mapping[key].error(
-            "bad-param", f"{key} means nothing for type {param.type}", at_key=True
+            "bad-param",
+            f"{key} means nothing for type {param.type}",
+            hint=_INSTEAD.get((param.type, key)),
+            at_key=True,
         )
         for key, types in _APPLIES_TO.items()
         if key in param.at.mapping and param.type not in types

@@ -6,10 +6,11 @@ from typing import Final
 from ..diagnostics import Diagnostic
 from ..graph.words import did_you_mean, show
 from ..load import Node
-from ..spec import Gpu, Models, Settings
+from ..spec import Gpu, Models, Settings, Workflow
 
 # Modal mounts no Volume there (https://modal.com/docs/guide/volumes).
 _UNMOUNTABLE: Final = ("/root", "/tmp")
+_KEYS: Final = "API_KEYS"
 
 
 def check_settings(
@@ -42,8 +43,39 @@ def check_settings(
         for item in _fallbacks(gpus[gpu.name])
         if item.text == gpu.name
     ]
-    faults += _check_prices(settings)
+    faults += _check_prices(settings) + _check_auth(settings) + _check_deadline(settings)
     return faults + _check_scaling(settings) + _check_volumes(settings, models)
+
+
+def check_timeout(workflow: Workflow, settings: Settings | None) -> list[Diagnostic]:
+    """Return a timeout that is out of order: a request waits for less than a job may take.
+
+    And a job may take no more than Modal lets a worker run.
+    """
+    if settings is None or workflow.timeout is None:
+        return []
+    at, timeout = workflow.at.mapping["timeout"], workflow.timeout
+    limit, deadline = settings.scaling.timeout, settings.gateway.deadline
+    if timeout > limit:
+        message = f"timeout {timeout} is above scaling.timeout {limit}, after which Modal ends runs"
+        hint = "raise scaling.timeout in gpu.yaml"
+        return [at.error("timeout-order", message, hint=hint)]
+    if timeout <= deadline:
+        message = f"timeout {timeout} is not above gateway.deadline {deadline}: no job goes on"
+        hint = f"give it more, or lower gateway.deadline in gpu.yaml below {timeout}"
+        return [at.error("timeout-order", message, hint=hint)]
+    return []
+
+
+def _check_deadline(settings: Settings) -> list[Diagnostic]:
+    limit, deadline = settings.scaling.timeout, settings.gateway.deadline
+    if deadline < limit:
+        return []
+    at = settings.at.mapping
+    place = at["scaling"].mapping.get("timeout") if "scaling" in at else None
+    place = place or at["gateway"].mapping["deadline"]
+    message = f"gateway.deadline {deadline} is not below scaling.timeout {limit}: no job goes on"
+    return [place.error("timeout-order", message, hint="a request waits for less than a job takes")]
 
 
 def _fallbacks(gpu: Node) -> list[Node]:
@@ -61,6 +93,17 @@ def _check_prices(settings: Settings) -> list[Diagnostic]:
             hint = "give both the same modal and price_per_second"
             faults.append(gpu.at.error("gpu-price", message, hint=hint, at_key=True))
     return faults
+
+
+def _check_auth(settings: Settings) -> list[Diagnostic]:
+    """Without keys the gateway lets nobody in, so it does not start."""
+    if settings.auth != "api-key" or any(_KEYS in names for names in settings.secrets.values()):
+        return []
+    at = settings.at.mapping
+    message = f"auth is api-key, and no secret brings {_KEYS}"
+    hint = f"add to secrets: api-keys: [{_KEYS}]"
+    place = at["auth"] if "auth" in at else at["secrets"]
+    return [place.error("auth-without-secret", message, hint=hint, at_key=True)]
 
 
 def _check_scaling(settings: Settings) -> list[Diagnostic]:

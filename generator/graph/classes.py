@@ -5,10 +5,11 @@ from typing import Any, Final
 
 from .catalog import Catalog, ClassType, Input
 from .check import Finding
-from .words import nearest, show
+from .words import misspelt, nearest, show, some
 
 # Comparing a name with all classes takes milliseconds.
 _MOST_HINTS: Final = 20
+MAKE_SCHEMAS: Final = "python -m generator catalog --url URL"
 
 
 def resolve_classes(
@@ -17,9 +18,11 @@ def resolve_classes(
     """Return the class of every node whose class is known, by node id, and what is wrong with others.
 
     `packs` are those that are installed. Where two of them define a class, that is a fault, unless
-    `choose`: then the definition counts that the node's inputs fit best. Nodes that are malformed
-    are passed over, for `check_graph` reports them.
+    `choose`: then the definition counts that the node's inputs fit best. A class that nothing
+    defines may be of a pack without node schemas, where there is one: it passes. Nodes that are
+    malformed are passed over, for `check_graph` reports them.
     """
+    unseen = sorted(set(packs) - catalog.packs.keys())
     classes: dict[str, ClassType] = {}
     faults: list[Finding] = []
     for node, content in graph.items() if isinstance(graph, dict) else ():
@@ -33,8 +36,18 @@ def resolve_classes(
             classes[node] = found[0]
         elif found:
             faults.append(_ambiguous(node, found))
-        else:
-            faults.append(_unknown(node, name, catalog, with_hint=len(faults) < _MOST_HINTS))
+        elif packs_with := catalog.packs_with(name):
+            faults.append(_not_installed(node, name, packs_with, catalog))
+        elif not unseen:
+            hint = nearest_class(name, catalog) if len(faults) < _MOST_HINTS else None
+            faults.append(
+                Finding("unknown-class", "error", f"no class {show(name)}", node, hint=hint)
+            )
+        elif near := misspelt(name, catalog.names(packs)):
+            hint = how_to_spell(near, unseen)
+            faults.append(
+                Finding("unknown-class", "error", f"no class {show(name)}", node, hint=hint)
+            )
     return classes, faults
 
 
@@ -51,14 +64,26 @@ def _ambiguous(node: str, found: list[ClassType]) -> Finding:
     return Finding("ambiguous-class", "error", message, node, hint="install one of them only")
 
 
-def _unknown(node: str, name: str, catalog: Catalog, *, with_hint: bool) -> Finding:
-    if packs := catalog.packs_with(name):
-        header = catalog.packs[packs[0]].header
-        message = f"class {show(name)} is in pack {' or '.join(packs)}, which is not installed"
-        repository = f"{header['repo']} at {header['commit']}"
-        return Finding("undeclared-pack", "error", message, node, hint=repository)
-    hint = nearest_class(name, catalog) if with_hint else None
-    return Finding("unknown-class", "error", f"no class {show(name)}", node, hint=hint)
+def _not_installed(node: str, name: str, packs: list[str], catalog: Catalog) -> Finding:
+    header = catalog.packs[packs[0]].header
+    message = f"class {show(name)} is in pack {' or '.join(packs)}, which is not installed"
+    repository = f"{header['repo']} at {header['commit']}"
+    return Finding("undeclared-pack", "error", message, node, hint=repository)
+
+
+def how_to_spell(near: str, unseen: Collection[str]) -> str:
+    """Return a hint for a class that is nearly one, where a pack without schemas may have it too."""
+    packs = " or ".join(unseen)
+    return f"did you mean {show(near)}? if {packs} has it, make the pack's schemas: {MAKE_SCHEMAS}"
+
+
+def without_schemas(packs: Collection[str], classes: Collection[str]) -> tuple[str, str]:
+    """Return what to say of packs without node schemas, and a hint; `classes` may be theirs."""
+    unchecked = f"classes {some(tuple(sorted(classes)))} go" if classes else "its nodes go"
+    message = (
+        f"there are no node schemas of pack {' and '.join(map(show, packs))}: {unchecked} unchecked"
+    )
+    return message, f"make them where it is installed: {MAKE_SCHEMAS}"
 
 
 def inputs_of(

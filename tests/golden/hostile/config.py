@@ -24,7 +24,7 @@ MEMORY_GB: Final[int | None] = 16
 CPU_CORES: Final[float | None] = 2.5
 
 VOLUMES: Final[dict[str, str]] = {"models": "/models"}
-SECRETS: Final[dict[str, list[str]]] = {}
+SECRETS: Final[dict[str, list[str]]] = {"api-keys": ["API_KEYS"]}
 
 # Seconds.
 TIMEOUT: Final = 1800

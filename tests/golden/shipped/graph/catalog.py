@@ -76,11 +76,29 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Loads:
+    """Files that a class loads though no input names them.
+
+    `files` are patterns of paths below the models folder, of which each needs a file; `when`: only
+    where inputs have these values. `hf` is a Hugging Face repository that has them, "" if none is
+    known.
+    """
+
+    files: tuple[str, ...]
+    when: Mapping[str, Any] = field(default_factory=dict)
+    hf: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClassType:
     """One class of nodes; `pack` is None for ComfyUI's own.
 
-    `inputs` are in the schema's order, the required ones first: UI files hold values by place.
-    `open` classes take inputs beyond those listed.
+    <<<<<<< HEAD
+        `inputs` are in the schema's order, the required ones first: UI files hold values by place.
+        `open` classes take inputs beyond those listed.
+    =======
+        `open` classes take inputs beyond those listed; `loads` are files that no input names.
+    >>>>>>> d4cffe5 (Refuse models that packs need and nobody declares, names no folder lists, missing keys, timeouts out of order; show licences)
     """
 
     name: str
@@ -92,6 +110,7 @@ class ClassType:
     api_node: bool = False
     deprecated: bool = False
     open: bool = False
+    loads: tuple[Loads, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,6 +247,10 @@ def _class_type(name: str, pack: str | None, raw: dict[str, Any]) -> ClassType:
         api_node=raw.get("api_node", False),
         deprecated=raw.get("deprecated", False),
         open=raw.get("open", False),
+        loads=tuple(
+            Loads(tuple(one["files"]), one.get("when", {}), one.get("hf", ""))
+            for one in raw.get("loads", ())
+        ),
     )
 
 

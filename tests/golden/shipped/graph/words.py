@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 from reprlib import Repr
 from typing import Any, Final
 
 _SHOWN_LENGTH: Final = 80
 _SHOWN_OPTIONS: Final = 8
+# How alike a misspelt name is, and how many letters are wrong in it; two that changed places are 2.
+_SLIP: Final = 0.8
+_MOST_SLIPS: Final = 2
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _SHORT: Final = Repr()
 _SHORT.maxother = _SHORT.maxlong = _SHORT.maxstring = _SHOWN_LENGTH
@@ -53,6 +56,29 @@ def _nearest(name: str, known: tuple[str, ...]) -> str | None:
     choices = {candidate.casefold(): candidate for candidate in known}
     near = get_close_matches(name, choices, n=1)
     return choices[near[0]] if near else None
+
+
+def misspelt(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that a wrong one is, but for a slip or two; None when it is another.
+
+    A longer name that starts with a known one is another: packs call their own version of a class
+    so.
+    """
+    return _misspelt(name[:200].casefold(), tuple(known))
+
+
+@lru_cache(maxsize=256)
+def _misspelt(written: str, known: tuple[str, ...]) -> str | None:
+    choices = {candidate.casefold(): candidate for candidate in known}
+    for near in get_close_matches(written, choices, cutoff=_SLIP):
+        steps = SequenceMatcher(None, near, written, autojunk=False).get_opcodes()
+        slips = sum(max(i2 - i1, j2 - j1) for tag, i1, i2, j1, j2 in steps if tag != "equal")
+        rest = written.removeprefix(near)
+        if slips <= _MOST_SLIPS and (
+            rest == written or not rest or (len(rest) == 1 and rest.isalpha())
+        ):
+            return choices[near]
+    return None
 
 
 def printable(text: str) -> str:
