@@ -159,6 +159,8 @@ class _Workflow:
         for key, text in {"summary": workflow.summary, "description": workflow.description}.items():
             if text:
                 arguments[key] = prose(text)
+        if workflow.group:
+            arguments["group"] = literal(workflow.group)
         if seed:
             arguments["seed"] = literal(self._attributes[seed])
         if workflow.graph_param:

@@ -9,6 +9,7 @@ from . import __version__
 from .check import Checked, CheckedWorkflow
 from .names import class_name, function_name
 from .spec import GraphNode
+from .workers import classes_of
 
 
 def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def _route(checked: CheckedWorkflow, project: Checked) -> dict[str, Any]:
         "gpu": workflow.gpu or project.settings.default_gpu,
         "group": workflow.group,
         "timeout": workflow.timeout or project.settings.scaling.timeout,
+        "classes": sorted(classes_of([checked])),
         "models": list(checked.uses.models),
         "packs": list(checked.uses.packs),
     }

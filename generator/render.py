@@ -18,6 +18,7 @@ from .names import setup_name
 from .pycode import Source, identifier, literal
 from .python_format import formatted
 from .spec import Model, Settings
+from .workers import CACHE_VOLUME, app_values, image_values
 
 TEMPLATES: Final = Path(__file__).parent.parent / "templates"
 GRAPH: Final = Path(__file__).parent / "graph"
@@ -41,9 +42,12 @@ def render(checked: Checked) -> Files:
     rendered["api.py"] = environment.get_template("api.py.j2").render(modules=_modules(checked))
     rendered["config.py"] = environment.get_template("config.py.j2").render(s=_config(checked))
     rendered["client.py"] = environment.get_template("client.py.j2").render(client_values(checked))
+    rendered["app.py"] = environment.get_template("app.py.j2").render(app_values(checked))
+    rendered["image.py"] = environment.get_template("image.py.j2").render(image_values(checked))
     tracker = environment.get_template("utils/cost_tracker.py.j2")
     rendered["utils/cost_tracker.py"] = tracker.render(_prices(checked.settings))
     files = formatted(rendered) | _copied() | _graph(checked)
+    files["constraints.txt"] = "".join(f"{r}\n" for r in checked.settings.requirements).encode()
     files["models.json"] = _json(_models(checked))
     files["sourcemap.json"] = _json(sourcemap(checked))
     files["manifest.json"] = _json(manifest(checked, files))
@@ -80,36 +84,26 @@ def _modules(checked: Checked) -> list[dict[str, Source]]:
 
 def _config(checked: Checked) -> dict[str, Source]:
     settings = checked.settings
-    gpu = settings.gpus[settings.default_gpu]
-    fallback = [settings.gpus[name].modal for name in gpu.fallback]
     engine = settings.comfyui
-    used_models = sorted({name for c in checked.workflows for name in c.uses.models})
-    used_packs = sorted({name for c in checked.workflows for name in c.uses.packs})
     flags = [*engine.flags, *([] if engine.metadata else ["--disable-metadata"])]
     values: dict[str, Any] = {
         "app": settings.app,
         "python": settings.python,
-        "requirements": list(settings.requirements),
-        "apt": list(settings.apt),
         "comfyui_version": engine.version,
         "comfyui_commit": engine.commit,
         "comfyui_directory": engine.directory,
         "comfyui_port": engine.port,
         "comfyui_flags": flags,
-        "gpu": gpu.modal,
-        "gpus": [gpu.modal, *fallback],
-        "memory_gb": gpu.memory_gb,
-        "cpu": gpu.cpu,
-        "volumes": settings.volumes,
-        "secrets": {name: list(keys) for name, keys in settings.secrets.items()},
+        "jobs": f"{settings.app}-jobs",
+        "cache": settings.volumes.get(CACHE_VOLUME, "/cache"),
+        "uploads": {n: path for n, path in settings.volumes.items() if n != CACHE_VOLUME},
+        "regions": list(settings.scaling.region) or None,
         "deadline": settings.gateway.deadline,
         "gateway_max_containers": settings.gateway.max_containers,
         "auth": settings.auth,
         "cors_origins": settings.gateway.cors_origins,
         "max_body_bytes": settings.limits.body_mb * 10**6,
         "max_media_pixels": settings.limits.media_pixels,
-        "model_paths": {name: checked.models.models[name].destination for name in used_models},
-        "packs": {name: checked.models.packs[name].commit for name in used_packs},
     }
     return {key: literal(value) for key, value in (asdict(settings.scaling) | values).items()}
 

@@ -226,6 +226,7 @@ class Scaling:
     max_inputs: int
     target_inputs: int
     snapshot: bool
+    region: list[str]
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,9 @@ def _check_scaling(settings: Settings) -> list[Diagnostic]:
 def _check_volumes(settings: Settings, models: Models | None) -> list[Diagnostic]:
     faults: list[Diagnostic] = []
     seen: dict[str, str] = {}
-    for name, path in settings.volumes.items():
-        at = settings.at.mapping["volumes"].mapping[name]
+    written = settings.at.mapping.get("volumes")
+    for name, at in written.mapping.items() if written else ():
+        path = at.text
         other = seen.setdefault(path, name)
         if other != name:
             faults.append(at.error("bad-volume", f"volume {show(other)} is mounted there already"))

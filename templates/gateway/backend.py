@@ -3,10 +3,11 @@
 All records can be pickled, so that they can come from another machine.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -22,7 +23,18 @@ from ..utils.comfyui_errors import (
     EngineUnreachable,
     NodeError,
 )
-from ..utils.comfyui_records import File, Graph, Text
+from ..utils.comfyui_records import (
+    EngineInfo,
+    Event,
+    File,
+    Graph,
+    NodeStarted,
+    Progress,
+    Queued,
+    Run,
+    Started,
+    Text,
+)
 
 # Crockford's base 32: no letter that reads like a digit.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -42,8 +54,9 @@ def new_job_id() -> str:
 class Work:
     """A graph to run. `files` are its input files by the names that it uses.
 
-    `owner` is the name of the key that asked for it, empty where there are no keys; `profile` the
-    GPU profile; `timeout` the longest run in seconds, waiting included.
+    `owner` is the name of the key that asked for it, empty where there are no keys; `profile` and
+    `group` name the workers that may run it; `timeout` is the longest run in seconds, waiting for
+    others included.
     """
 
     job: str
@@ -54,6 +67,7 @@ class Work:
     profile: str
     timeout: float
     owner: str = ""
+    group: str = ""
 
 
 class Status(StrEnum):
@@ -136,7 +150,8 @@ class Job:
 class Worker:
     """What is known of the engines of one GPU profile, without asking for one to be started.
 
-    `last_start` is in seconds since the epoch. `ready` is None where it is not known.
+    `last_start` is in seconds since the epoch. `ready` is None where it is not known. `group` is
+    the group of workflows that has workers of its own, empty for none.
     """
 
     profile: str
@@ -145,6 +160,7 @@ class Worker:
     gpu: str | None = None
     last_start: float | None = None
     last_error: str | None = None
+    group: str = ""
 
 
 class UnknownJobError(LookupError):
@@ -211,3 +227,56 @@ def failure_of(error: EngineError) -> Failure:
         case EngineOutputError():
             return Failure("output-missing", "an output of the run cannot be read")
     return Failure("engine-error", "the engine answers in a way that ComfyUI does not")
+
+
+def gpu_of(device: str, known: Collection[str]) -> str:
+    """Return which of the known GPUs a device is, by ComfyUI's name of it; else that name.
+
+    ComfyUI says "cuda:0 NVIDIA L40S : cudaMallocAsync", and "cpu" where there is no GPU.
+    """
+    words = set(re.split("[ -]", device.casefold()))
+    for name in sorted(known, key=len, reverse=True):
+        if words.issuperset(name.casefold().split("-")):
+            return name
+    name = device.partition(" : ")[0].strip()
+    return name.partition(" ")[2] if name.startswith("cuda:") and " " in name else name
+
+
+def told(job: Job, event: Event) -> Job:
+    """Return a job after an event of its run."""
+    match event:
+        case Queued(position):
+            return replace(job, position=position)
+        case Started():
+            return replace(job, status=Status.RUNNING, position=None)
+        case NodeStarted(node, _, title):
+            return replace(job, step=Step(node, title))
+        case Progress(node, value, most):
+            title = job.step.title if job.step and job.step.node == node else ""
+            return replace(job, step=Step(node, title, value, most))
+    return job
+
+
+def engine_name(info: EngineInfo) -> str:
+    """Return what X-Engine says of an engine."""
+    return "preview" if info.preview else f"comfyui/{info.version}"
+
+
+def result_of(run: Run, info: EngineInfo, prices: Mapping[str, float]) -> Result | Failure:
+    """Return what a run made, on an engine that says `info` of itself.
+
+    `prices` are USD per second by GPU; a GPU that is not among them costs nothing, for nobody bills
+    it.
+    """
+    if not run.outputs:
+        return Failure("output-missing", "the run made no output")
+    gpu = gpu_of(info.device, prices)
+    return Result(
+        outputs=run.outputs,
+        execution_seconds=run.execution_seconds,
+        queue_seconds=run.queue_seconds,
+        gpu=gpu,
+        price_per_second=prices.get(gpu, 0.0),
+        engine=engine_name(info),
+        preview=info.preview,
+    )

@@ -77,6 +77,7 @@ async def _work(
         files={file.name: file.data for file in (*files, *graph_files.values())},
         seed=getattr(item, endpoint.seed) if endpoint.seed else None,
         profile=endpoint.profile,
+        group=endpoint.group,
         timeout=endpoint.timeout,
         owner=owner_of(request),
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
@@ -12,28 +11,21 @@ from typing import Final, Self
 from ..utils.comfyui import Engine
 from ..utils.comfyui_errors import EngineError, EngineInterrupted
 from ..utils.comfyui_files import Directories
-from ..utils.comfyui_records import (
-    EngineInfo,
-    Event,
-    File,
-    NodeStarted,
-    Progress,
-    Queued,
-    Run,
-    Started,
-)
+from ..utils.comfyui_records import EngineInfo, Event, File
 from .backend import (
     BackendUnavailableError,
     Failure,
     Job,
     JobEndedError,
-    Result,
     Status,
-    Step,
     UnknownJobError,
     Work,
     Worker,
+    engine_name,
     failure_of,
+    gpu_of,
+    result_of,
+    told,
 )
 
 _log = logging.getLogger(__name__)
@@ -162,8 +154,8 @@ class LocalBackend:
             Worker(
                 PROFILE,
                 ready=self._engine.connected,
-                engine=_name(info) if info else None,
-                gpu=self._gpu(info) if info else None,
+                engine=engine_name(info) if info else None,
+                gpu=gpu_of(info.device, self._prices) if info else None,
                 last_start=self._last_start,
                 last_error=self._last_error,
             )
@@ -181,19 +173,18 @@ class LocalBackend:
         def on_event(event: Event) -> None:
             # The engine may be heard of a run that has been given up.
             if not entry.job.status.is_final:
-                entry.job = _told(entry.job, event)
+                entry.job = told(entry.job, event)
 
         job = work.job
         try:
             run = await self._engine.run(
                 work.graph, job=job, files=work.files, on_event=on_event, deadline=work.timeout
             )
-            if run.outputs:
-                result = self._result(run, self._info or await self._probe())
-                ended = replace(entry.job, status=Status.SUCCEEDED, result=result)
+            made = result_of(run, self._info or await self._probe(), self._prices)
+            if isinstance(made, Failure):
+                ended = replace(entry.job, status=Status.FAILED, failure=made)
             else:
-                failure = Failure("output-missing", "the run made no output")
-                ended = replace(entry.job, status=Status.FAILED, failure=failure)
+                ended = replace(entry.job, status=Status.SUCCEEDED, result=made)
         except EngineInterrupted as error:
             if self._stopping:
                 failure = Failure("engine-unreachable", "the service was stopped")
@@ -222,18 +213,6 @@ class LocalBackend:
             self._info = None
         return replace(job, status=Status.FAILED, failure=failure)
 
-    def _result(self, run: Run, info: EngineInfo) -> Result:
-        gpu = self._gpu(info)
-        return Result(
-            outputs=run.outputs,
-            execution_seconds=run.execution_seconds,
-            queue_seconds=run.queue_seconds,
-            gpu=gpu,
-            price_per_second=self._prices.get(gpu, 0.0),
-            engine=_name(info),
-            preview=info.preview,
-        )
-
     def _keep(self, entry: _Entry) -> None:
         """Move a job to the finished ones, and drop the oldest of them that are too many."""
         result = entry.job.result
@@ -252,38 +231,3 @@ class LocalBackend:
         self._info = await self._engine.probe()
         self._last_start = time.time()
         return self._info
-
-    def _gpu(self, info: EngineInfo) -> str:
-        return gpu_of(info.device, self._prices)
-
-
-def gpu_of(device: str, known: Collection[str]) -> str:
-    """Return which of the known GPUs a device is, by ComfyUI's name of it; else that name.
-
-    ComfyUI says "cuda:0 NVIDIA L40S : cudaMallocAsync", and "cpu" where there is no GPU.
-    """
-    words = set(re.split("[ -]", device.casefold()))
-    for name in sorted(known, key=len, reverse=True):
-        if words.issuperset(name.casefold().split("-")):
-            return name
-    name = device.partition(" : ")[0].strip()
-    return name.partition(" ")[2] if name.startswith("cuda:") and " " in name else name
-
-
-def _told(job: Job, event: Event) -> Job:
-    """Return a job after an event of its run."""
-    match event:
-        case Queued(position):
-            return replace(job, position=position)
-        case Started():
-            return replace(job, status=Status.RUNNING, position=None)
-        case NodeStarted(node, _, title):
-            return replace(job, step=Step(node, title))
-        case Progress(node, value, most):
-            title = job.step.title if job.step and job.step.node == node else ""
-            return replace(job, step=Step(node, title, value, most))
-    return job
-
-
-def _name(info: EngineInfo) -> str:
-    return "preview" if info.preview else f"comfyui/{info.version}"

@@ -17,8 +17,9 @@ class Endpoint:
     """One endpoint: what it takes, the graph that it builds, and where that runs.
 
     `media_types` are what it may reply with. `seed` and `graph` name the attributes of its request
-    that are a seed and a whole graph, where there are any. `profile` is a GPU profile, `timeout`
-    the longest run in seconds, `file` where the endpoint is written.
+    that are a seed and a whole graph, where there are any. `profile` is a GPU profile, `group` a
+    group of endpoints that has workers of its own, `timeout` the longest run in seconds, `file`
+    where the endpoint is written.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Endpoint:
     description: str = ""
     seed: str | None = None
     graph: str | None = None
+    group: str = ""
     enabled: bool = True
 
     @property

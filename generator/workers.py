@@ -1,0 +1,171 @@
+"""Which worker classes and images an app has, and what each of them needs."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .check import Checked, CheckedWorkflow
+from .pycode import Source, docstring, identifier, literal
+from .spec import Gpu, Pack, Settings
+
+# The Volume of the models that are downloaded; all others hold uploaded ones.
+CACHE_VOLUME = "hf-hub-cache"
+# Variables that are of use to one function alone; workers get the others.
+_DOWNLOAD_VARIABLES = frozenset(("HF_TOKEN", "CIVITAI_API_KEY"))
+_GATEWAY_VARIABLES = frozenset(("API_KEYS",))
+# After a job's own time, for handing out what it made and for saying that it took too long.
+_GRACE_SECONDS = 60
+_LONGEST_TIMEOUT = 86_400
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of workers: what a group of workflows needs besides ComfyUI; "" is no group."""
+
+    group: str
+    packs: tuple[Pack, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in image.py."""
+        return f"{self.group}_worker_image" if self.group else "worker_image"
+
+
+@dataclass(frozen=True)
+class WorkerClass:
+    """A worker class: the workflows of one GPU profile and group."""
+
+    gpu: Gpu
+    group: str
+    workflows: tuple[CheckedWorkflow, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in app.py."""
+        parts = re.split("[-_]", f"{self.gpu.name}-{self.group}")
+        return "".join(part.capitalize() for part in parts) + "Worker"
+
+    def timeout(self, settings: Settings) -> int:
+        """Seconds after which Modal ends a call: when the longest job has ended by itself."""
+        longest = max(w.workflow.timeout or settings.scaling.timeout for w in self.workflows)
+        return min(longest + _GRACE_SECONDS, _LONGEST_TIMEOUT)
+
+
+def worker_classes(checked: Checked) -> list[WorkerClass]:
+    """Return the worker classes that the workflows need, in the order of their names."""
+    found: dict[tuple[str, str], list[CheckedWorkflow]] = {}
+    for one in checked.workflows:
+        profile = one.workflow.gpu or checked.settings.default_gpu
+        found.setdefault((profile, one.workflow.group or ""), []).append(one)
+    return [
+        WorkerClass(checked.settings.gpus[profile], group, tuple(workflows))
+        for (profile, group), workflows in sorted(found.items())
+    ]
+
+
+def images(checked: Checked) -> list[Image]:
+    """Return the images of workers, one for each group."""
+    groups = sorted({one.workflow.group or "" for one in checked.workflows})
+    return [_image(checked, group) for group in groups]
+
+
+def app_values(checked: Checked) -> dict[str, Any]:
+    """Return the values of app.py's template."""
+    settings = checked.settings
+    by_group = {image.group: image for image in images(checked)}
+    return {
+        "images": [identifier(image.name) for image in by_group.values()],
+        "workers": [_worker(w, by_group[w.group], settings) for w in worker_classes(checked)],
+        "cache": literal(CACHE_VOLUME),
+        "snapshot": settings.scaling.snapshot,
+        "gateway_secrets": _secrets(settings, _GATEWAY_VARIABLES)
+        if settings.auth == "api-key"
+        else Source("[]"),
+        "download_secrets": _secrets(settings, _DOWNLOAD_VARIABLES),
+        "worker_secrets": _other_secrets(settings),
+        "proxy": literal(settings.auth == "proxy"),
+    }
+
+
+def image_values(checked: Checked) -> dict[str, Any]:
+    """Return the values of image.py's template."""
+    packs = {pack.name: pack for image in images(checked) for pack in image.packs}
+    apt = {name for pack in packs.values() for name in pack.apt} - set(checked.settings.apt)
+    tools = [r for r in checked.settings.requirements if r.startswith("comfy-cli==")]
+    app = [r for r in checked.settings.requirements if r not in tools]
+    return {
+        "apt": literal(list(checked.settings.apt)),
+        "pack_apt": literal(sorted(apt)) if apt else None,
+        "comfy_cli": literal(tools[0] if tools else "comfy-cli==1.5.3"),
+        "requirements": literal(app),
+        "images": [_image_values(image) for image in images(checked)],
+    }
+
+
+def _image(checked: Checked, group: str) -> Image:
+    workflows = [one for one in checked.workflows if (one.workflow.group or "") == group]
+    used = {name for one in workflows for name in one.uses.packs}
+    if any(one.workflow.graph_param and one.workflow.enabled for one in workflows):
+        # A caller's graph may have nodes of any pack that is declared.
+        used |= set(checked.models.packs)
+    packs = tuple(pack for name, pack in sorted(checked.models.packs.items()) if name in used)
+    late = {pack.name for pack in packs if pack.needs_gpu_to_import}
+    return Image(group, packs, tuple(sorted(classes_of(workflows, without=late))))
+
+
+def classes_of(workflows: Iterable[CheckedWorkflow], without: Iterable[str] = ()) -> set[str]:
+    """Return the node classes in the graphs of workflows, without those of some packs."""
+    left_out = set(without)
+    return {
+        node.class_type
+        for one in workflows
+        for node in one.workflow.graph.values()
+        if not (node.id in one.classes and one.classes[node.id].pack in left_out)
+    }
+
+
+def _worker(worker: WorkerClass, image: Image, settings: Settings) -> dict[str, Any]:
+    gpus = [worker.gpu.modal, *(settings.gpus[name].modal for name in worker.gpu.fallback)]
+    routes = " ".join(one.workflow.route for one in worker.workflows)
+    return {
+        "name": identifier(worker.name),
+        "doc": docstring(f"ComfyUI on {worker.gpu.modal}, for {routes}."),
+        "image": identifier(image.name),
+        "gpu": literal(gpus if len(gpus) > 1 else gpus[0]),
+        "cpu": None if worker.gpu.cpu is None else literal(worker.gpu.cpu),
+        # GiB here, MiB at Modal.
+        "memory": None if worker.gpu.memory_gb is None else literal(worker.gpu.memory_gb * 1024),
+        "timeout": literal(worker.timeout(settings)),
+        "profile": literal(worker.gpu.name),
+        "group": literal(worker.group),
+    }
+
+
+def _image_values(image: Image) -> dict[str, Any]:
+    return {
+        "name": identifier(image.name),
+        "packs": [
+            {"name": literal(p.name), "git": literal(p.git), "commit": literal(p.commit)}
+            for p in image.packs
+        ],
+        "pip": literal(list(dict.fromkeys(name for pack in image.packs for name in pack.pip))),
+        "classes": literal(list(image.classes)),
+    }
+
+
+def _secrets(settings: Settings, variables: frozenset[str]) -> Source:
+    """Return the secrets that hold some variables, as source."""
+    names = {n: keys for n, keys in settings.secrets.items() if variables.intersection(keys)}
+    return Source("[" + ", ".join(_secret(name, keys) for name, keys in names.items()) + "]")
+
+
+def _other_secrets(settings: Settings) -> Source:
+    known = _DOWNLOAD_VARIABLES | _GATEWAY_VARIABLES
+    names = {n: keys for n, keys in settings.secrets.items() if not known.intersection(keys)}
+    return Source("[" + ", ".join(_secret(name, keys) for name, keys in names.items()) + "]")
+
+
+def _secret(name: str, keys: tuple[str, ...]) -> str:
+    return f"modal.Secret.from_name({literal(name)}, required_keys={literal(list(keys))})"

@@ -1,0 +1,147 @@
+"""What gateways and workers tell each other of jobs: three entries a job in one shared table.
+
+`JOB` says who asked for what, and which call runs it. `JOB/now` is where a run is, told by its
+worker as it goes. `JOB/end` is how it ended: whoever writes it first decides, for a job that is
+cancelled as it succeeds must not be both. `worker/PROFILE/GROUP` says how a worker started last.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .backend import Failure, Job, Result, Status, Step, UnknownJobError, Work, Worker
+
+
+class Table(Protocol):
+    """A table that all containers share; each of its operations is atomic."""
+
+    async def get(self, key: str) -> Any:
+        """Return the value of a key, or None."""
+
+    async def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
+        """Write a value, and say whether it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A job as it was submitted. `call` is Modal's id of the call; no caller ever sees it."""
+
+    call: str
+    route: str
+    owner: str
+    seed: int | None
+    created: float
+
+    @classmethod
+    def of(cls, work: Work, call: str, created: float) -> "Record":
+        """Return what is kept of work; `created` is in seconds since the epoch."""
+        return cls(call, work.route, work.owner, work.seed, created)
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Where a run is that has not ended."""
+
+    status: Status = Status.QUEUED
+    position: int | None = None
+    step: Step | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a job ended. `result` is there when it succeeded, `failure` when it failed."""
+
+    status: Status
+    result: Result | None = None
+    failure: Failure | None = None
+
+    @classmethod
+    def of(cls, made: Result | Failure) -> "End":
+        """Return the end of a run that was not cancelled."""
+        if isinstance(made, Failure):
+            return cls(Status.FAILED, failure=made)
+        return cls(Status.SUCCEEDED, result=made)
+
+
+CANCELLED = End(Status.CANCELLED)
+
+
+class JobStore:
+    """The jobs and workers of an app, in a table that its containers share."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def add(self, job: str, record: Record) -> None:
+        """Note a job that has been submitted."""
+        await self._table.put(job, record)
+
+    async def record(self, job: str) -> Record:
+        """Return what is kept of a job.
+
+        Raises:
+            UnknownJobError: when there is none.
+        """
+        # Keys of workers and of what is told of jobs are no jobs.
+        found = await self._table.get(job) if "/" not in job else None
+        if not isinstance(found, Record):
+            raise UnknownJobError(job)
+        return found
+
+    async def tell(self, job: str, now: Now) -> None:
+        """Say where a run is."""
+        await self._table.put(f"{job}/now", now)
+
+    async def now(self, job: str) -> Now | End:
+        """Return where a run is, or its end without the outputs."""
+        end = await self._table.get(f"{job}/end")
+        if isinstance(end, End):
+            return end
+        now = await self._table.get(f"{job}/now")
+        return now if isinstance(now, Now) else Now()
+
+    async def end(self, job: str, end: End) -> End:
+        """End a job, unless it has ended; return how it did end.
+
+        Outputs stay with whoever has them: the table holds the status and the failure alone.
+        """
+        kept = End(end.status, failure=end.failure)
+        if await self._table.put(f"{job}/end", kept, skip_if_exists=True):
+            return end
+        first = await self._table.get(f"{job}/end")
+        if not isinstance(first, End) or first.status is end.status:
+            return end
+        return first
+
+    async def tell_worker(self, worker: Worker) -> None:
+        """Say how a worker started."""
+        await self._table.put(f"worker/{worker.profile}/{worker.group}", worker)
+
+    async def worker(self, profile: str, group: str) -> Worker:
+        """Return what is known of a worker."""
+        found = await self._table.get(f"worker/{profile}/{group}")
+        return found if isinstance(found, Worker) else Worker(profile, ready=None, group=group)
+
+
+def job_of(job: str, record: Record, at: Now | End) -> Job:
+    """Return a job as callers see it."""
+    if isinstance(at, Now):
+        return Job(
+            job,
+            record.route,
+            record.owner,
+            record.seed,
+            record.created,
+            status=at.status,
+            position=at.position,
+            step=at.step,
+        )
+    return Job(
+        job,
+        record.route,
+        record.owner,
+        record.seed,
+        record.created,
+        status=at.status,
+        result=at.result,
+        failure=at.failure,
+    )

@@ -1,0 +1,152 @@
+"""Modal's half of the backend on Modal: calls, the shared table and the Volume, by their protocols."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import modal
+
+from .backend import BackendUnavailableError, Failure, UnknownJobError, Work
+from .job_store import End
+from .modal_backend import CallLostError, CallPendingError
+
+_log = logging.getLogger(__name__)
+
+
+class ModalTable:
+    """A `modal.Dict` as the job store's table. Entries go after seven days without use."""
+
+    def __init__(self, table: "modal.Dict") -> None:
+        self._table = table
+
+    async def get(self, key: str) -> Any:
+        """Return the value of a key, or None.
+
+        Raises:
+            BackendUnavailableError: when Modal does not answer.
+        """
+        try:
+            return await self._table.get.aio(key)
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+
+    async def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
+        """Write a value, and say whether it was written.
+
+        Raises:
+            BackendUnavailableError: when Modal does not answer.
+        """
+        try:
+            return await self._table.put.aio(key, value, skip_if_exists=skip_if_exists)
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+
+
+class ModalCalls:
+    """Calls of the `run` methods of worker classes; `runs` has them by profile and group."""
+
+    def __init__(self, runs: Mapping[tuple[str, str], Any]) -> None:
+        self._runs = dict(runs)
+
+    async def spawn(self, work: Work) -> str:
+        """Call the worker that work is for, and return the id of the call."""
+        try:
+            call = await self._runs[work.profile, work.group].spawn.aio(work)
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+        return str(call.object_id)
+
+    async def get(self, call: str, seconds: float) -> End:
+        """Return what a call returned, waiting for it for some seconds."""
+        try:
+            end = await modal.FunctionCall.from_id(call).get.aio(timeout=seconds)
+        except TimeoutError as error:
+            raise CallPendingError(call) from error
+        except (modal.exception.OutputExpiredError, modal.exception.NotFoundError) as error:
+            raise UnknownJobError(call) from error
+        except modal.exception.FunctionTimeoutError as error:
+            detail = "the run was not done in time, and its worker was stopped"
+            raise CallLostError(Failure("engine-timeout", detail)) from error
+        except (modal.exception.InternalFailure, modal.exception.ExecutionError) as error:
+            raise CallLostError(Failure("engine-lost", "the worker ended in mid-run")) from error
+        except (modal.exception.InputCancellation, modal.exception.RemoteError) as error:
+            detail = "Modal stopped the run; nobody here asked it to"
+            raise CallLostError(Failure("engine-interrupted", detail)) from error
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+        except Exception as error:
+            # What the worker's method raised; it should have returned it.
+            _log.exception("call %s: this is a fault of the worker", call)
+            detail = "this is a fault of the service; its log says more"
+            raise CallLostError(Failure("internal-error", detail)) from error
+        if not isinstance(end, End):
+            raise TypeError(f"a worker returns {type(end).__name__}, which is no End")
+        return end
+
+    async def cancel(self, call: str) -> None:
+        """Stop a call, whether it waits or runs."""
+        try:
+            await modal.FunctionCall.from_id(call).cancel.aio()
+        except modal.exception.NotFoundError:
+            return
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+
+
+class VolumeFiles:
+    """Volumes that hold model files as ComfyUI's models folder does: `loras/NAME`, …
+
+    Containers see a Volume as it was when they started, so it is asked itself.
+    """
+
+    def __init__(self, volumes: "Sequence[modal.Volume]") -> None:
+        self._volumes = volumes
+
+    async def listing(self, folder: str) -> Collection[str]:
+        """Return the files of a model folder; none when it is not there."""
+        found: set[str] = set()
+        for volume in self._volumes:
+            found.update(await _paths(volume, f"/{folder}"))
+        return {path.removeprefix(f"{folder}/") for path in found}
+
+    async def paths(self) -> Collection[str]:
+        """Return the paths of all files, such as loras/style.safetensors."""
+        return {path for volume in self._volumes for path in await _paths(volume, "/")}
+
+    async def fetch(self, path: str, target: Path) -> None:
+        """Copy a file to `target`, which appears when it is complete."""
+        for volume in self._volumes:
+            if path in await _paths(volume, f"/{path}"):
+                await _fetch(volume, path, target)
+                return
+
+
+async def _fetch(volume: "modal.Volume", path: str, target: Path) -> None:
+    part = target.with_name(f".{target.name}.{uuid4().hex}")
+    try:
+        with part.open("wb") as file:
+            async for chunk in volume.read_file.aio(path):
+                file.write(chunk)
+        part.replace(target)
+    except modal.exception.Error as error:
+        raise unavailable(error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+async def _paths(volume: "modal.Volume", below: str) -> list[str]:
+    """Return the paths of the files below a folder, or of a file; none when it is not there."""
+    try:
+        entries = await volume.listdir.aio(below, recursive=True)
+    except (modal.exception.NotFoundError, FileNotFoundError):
+        return []
+    except modal.exception.Error as error:
+        raise unavailable(error) from error
+    return [entry.path.lstrip("/") for entry in entries if entry.type.name == "FILE"]
+
+
+def unavailable(error: Exception) -> BackendUnavailableError:
+    """Return what the gateway says when Modal does not answer."""
+    return BackendUnavailableError(f"Modal does not answer: {error or type(error).__name__}")

@@ -1,0 +1,328 @@
+"""The GPU worker: a ComfyUI of its own, and a method that runs a graph on it.
+
+Nothing here knows of Modal: app.py puts a class with Modal's hooks around it.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from .gateway.backend import (
+    BackendUnavailableError,
+    Failure,
+    Job,
+    Work,
+    engine_name,
+    failure_of,
+    gpu_of,
+    result_of,
+    told,
+)
+from .gateway.backend import Worker as WorkerState
+from .gateway.job_store import End, JobStore, Now
+from .graph.catalog import is_listed_name
+from .utils.comfyui import Engine
+from .utils.comfyui_errors import EngineError, EngineFailed, shortened
+from .utils.comfyui_files import Directories
+from .utils.comfyui_process import EngineProcess
+from .utils.comfyui_records import EngineInfo, Event
+from .utils.downloads import ModelFile, Places, link
+
+_log = logging.getLogger(__name__)
+
+HOST: Final = "127.0.0.1"
+
+# A run is told of at most this often; what ends sooner is not told of at all.
+_TELL_SECONDS: Final = 1.0
+_MOST_NAMED: Final = 10
+# The extensions that every ComfyUI lists; others are read by packs that list them themselves.
+_LISTED: Final = frozenset((".bin", ".ckpt", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft"))
+
+
+class Uploads(Protocol):
+    """The Volume of uploaded model files, asked itself: a mount is as old as its container."""
+
+    async def paths(self) -> Collection[str]:
+        """Return the paths of all files, such as loras/style.safetensors."""
+
+    async def fetch(self, path: str, target: Path) -> None:
+        """Copy a file to `target`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker is to be, and what its ComfyUI must have.
+
+    It runs the work for `profile` and `group`. `directory` is ComfyUI's. `classes` are the node
+    classes that the specs need, `models` the model files. `places` says where those lie, the Volumes
+    of uploaded ones among them. `prices` are USD per second by GPU, `start_timeout` is in seconds.
+    """
+
+    profile: str
+    group: str
+    directory: Path
+    port: int
+    flags: Sequence[str]
+    classes: Collection[str]
+    models: Sequence[ModelFile]
+    places: Places
+    prices: Mapping[str, float]
+    start_timeout: float
+
+    @property
+    def command(self) -> list[str]:
+        """The command that starts ComfyUI in its directory."""
+        return [
+            *(sys.executable, "main.py", "--listen", HOST, "--port", str(self.port)),
+            *("--disable-auto-launch", "--disable-api-nodes", *self.flags),
+        ]
+
+
+class StartError(Exception):
+    """The worker cannot take requests; the text says why."""
+
+
+class Worker:
+    """A ComfyUI process, and runs on it.
+
+    `retire` makes the container take no more calls; Modal starts another one for those that come.
+    `uploads` are model files that may be younger than the container.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        jobs: JobStore,
+        *,
+        retire: Callable[[], Awaitable[None]],
+        uploads: Uploads | None = None,
+    ) -> None:
+        url = f"http://{HOST}:{settings.port}"
+        self._settings = settings
+        self._jobs = jobs
+        self._retire = retire
+        self._uploads = uploads
+        self._models = settings.directory / "models"
+        self._process = EngineProcess(
+            settings.command,
+            url=url,
+            cwd=settings.directory,
+            # A model that is missing is an error now, not a download in mid-request.
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            start_timeout=settings.start_timeout,
+        )
+        self._engine = Engine(url, Directories.below(settings.directory))
+        self._info: EngineInfo | None = None
+        self._failure: Failure | None = None
+        # Set while it is known whether runs can be taken: not during a start.
+        self._settled = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start ComfyUI, and see that it has all that the specs need.
+
+        It never raises: what went wrong is kept, and the next run says it.
+        """
+        try:
+            self._place_models()
+            self._info = await self._process.start()
+            await self._engine.connect()
+            await self._check_engine()
+        except Exception as error:
+            await self._fail(error)
+            return
+        self._settled.set()
+        self._watcher = asyncio.create_task(self._watch())
+        await self._tell()
+
+    async def stop(self) -> None:
+        """End ComfyUI and all that runs on it."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._engine.close()
+        await self._process.stop()
+
+    async def run(self, work: Work) -> End:
+        """Run a graph, and return how that ended. A run whose caller is cancelled is stopped."""
+        await self._settled.wait()
+        if self._failure is not None:
+            # Another container may do better: what is missing may be there by then.
+            await self._retire()
+            return await self._jobs.end(work.job, End.of(self._failure))
+        teller = _Teller(self._jobs, work.job)
+        try:
+            await self._fetch_uploads(work)
+            run = await self._engine.run(
+                work.graph,
+                job=work.job,
+                files=work.files,
+                on_event=teller.take,
+                deadline=work.timeout,
+            )
+            assert self._info is not None
+            end = End.of(result_of(run, self._info, self._settings.prices))
+        except EngineError as error:
+            _log.warning("job %s: %s", work.job, error)
+            end = End.of(failure_of(error))
+            if isinstance(error, EngineFailed) and error.out_of_memory:
+                # Its queue may stick after that, so the runs to come go to another container.
+                await self._retire()
+        finally:
+            teller.stop()
+        return await self._jobs.end(work.job, end)
+
+    def _place_models(self) -> None:
+        """Put model files where ComfyUI looks for them; an uploaded one gives way to a declared."""
+        settings = self._settings
+        reasons = link(settings.models, settings.places, self._models)
+        if reasons:
+            raise StartError(f"{_listed(reasons)}; modal run -m build.app::download")
+        for volume in settings.places.volumes.values():
+            for path in sorted(volume.rglob("*")):
+                target = self._models / path.relative_to(volume)
+                if path.is_file() and not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.symlink_to(path)
+
+    async def _check_engine(self) -> None:
+        """See that ComfyUI has the classes and model files that the specs need.
+
+        Raises:
+            StartError: when one is missing.
+        """
+        known = await self._engine.classes()
+        missing = sorted(set(self._settings.classes) - set(known))
+        if missing:
+            said = [line for line in self._process.output if "IMPORT FAILED" in line]
+            raise StartError(
+                f"ComfyUI has no node class {_listed(missing)}" + "".join(f"; {s}" for s in said)
+            )
+        paths = [model.path for model in self._settings.models]
+        unlisted = [path for path in paths if not await self._lists(path)]
+        if unlisted:
+            raise StartError(f"ComfyUI does not list the model files {_listed(unlisted)}")
+
+    async def _lists(self, path: str) -> bool:
+        folder, _, name = path.partition("/")
+        if Path(name).suffix.lower() not in _LISTED:
+            return True
+        try:
+            return name in await self._engine.models(folder)
+        except LookupError:
+            return True  # a folder that a pack reads by itself
+
+    async def _fetch_uploads(self, work: Work) -> None:
+        """Fetch the model files of a graph that were uploaded since the container started."""
+        if self._uploads is None:
+            return
+        named = {
+            value
+            for node in work.graph.values()
+            for value in node["inputs"].values()
+            if isinstance(value, str) and is_listed_name(value)
+        }
+        unknown = {name for name in named if not _is_there(self._models, name)}
+        if not unknown:
+            return
+        for path in await self._uploads.paths():
+            target = self._models / path
+            if path.partition("/")[2] in unknown and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                await self._uploads.fetch(path, target)
+
+    async def _watch(self) -> None:
+        """Start a ComfyUI that has died again, once; after that the container retires."""
+        status = await self._process.wait()
+        reason = f"ComfyUI ended with status {status}"
+        _log.error("%s; starting it again:%s", reason, _tail(self._process))
+        self._settled.clear()
+        try:
+            self._info = await self._process.start()
+            await self._check_engine()
+        except Exception as error:
+            await self._fail(error)
+            await self._retire()
+            return
+        self._settled.set()
+        await self._tell(f"{reason}, and was started again")
+        status = await self._process.wait()
+        await self._fail(StartError(f"ComfyUI ended twice, the last time with status {status}"))
+        await self._retire()
+
+    async def _fail(self, error: Exception) -> None:
+        """Take no runs any more."""
+        _log.error("this worker takes no runs: %s%s", error, _tail(self._process), exc_info=error)
+        reason = shortened(str(error).partition("\n")[0] or type(error).__name__)
+        self._failure = Failure("engine-not-started", reason)
+        self._settled.set()
+        await self._tell(reason)
+        await self._engine.close()
+        await self._process.stop()
+
+    async def _tell(self, last_error: str | None = None) -> None:
+        """Say how this worker is, for /health of the gateways."""
+        settings, info = self._settings, self._info
+        state = WorkerState(
+            settings.profile,
+            ready=self._failure is None,
+            engine=engine_name(info) if info else None,
+            gpu=gpu_of(info.device, settings.prices) if info else None,
+            last_start=time.time(),
+            last_error=last_error,
+            group=settings.group,
+        )
+        try:
+            await self._jobs.tell_worker(state)
+        except BackendUnavailableError as error:
+            _log.warning("nobody was told how this worker is: %s", error)
+
+
+class _Teller:
+    """Tells where a run is, now and then."""
+
+    def __init__(self, jobs: JobStore, job: str) -> None:
+        self._jobs = jobs
+        self._job = Job(job, "", "", None, 0.0)
+        self._task = asyncio.create_task(self._tell())
+
+    def take(self, event: Event) -> None:
+        """Take note of an event of the run."""
+        self._job = told(self._job, event)
+
+    def stop(self) -> None:
+        """Tell no more."""
+        self._task.cancel()
+
+    async def _tell(self) -> None:
+        last: Job | None = None
+        while True:
+            await asyncio.sleep(_TELL_SECONDS)
+            job = self._job
+            if job is last:
+                continue
+            try:
+                await self._jobs.tell(job.id, Now(job.status, job.position, job.step))
+            except BackendUnavailableError as error:
+                _log.warning("nobody was told where job %s is: %s", job.id, error)
+            last = job
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _tail(process: EngineProcess) -> str:
+    return "".join(f"\n  {line}" for line in process.output)
+
+
+def _is_there(models: Path, name: str) -> bool:
+    """Say whether a file lies in any model folder."""
+    return any((folder / name).exists() for folder in models.iterdir())

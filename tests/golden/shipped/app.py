@@ -1,0 +1,184 @@
+"""The Modal app: a gateway that answers HTTP on a CPU, and workers that run graphs on a GPU.
+
+`modal deploy -m build.app` deploys it. This module says what Modal is to run, and on what; what that
+does is in the modules beside it, which know little or nothing of Modal.
+
+Rendered by `python -m generator build`: edit the YAML files, not this one.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import modal
+import modal.experimental
+
+from . import config
+from .image import gateway_image, worker_image
+
+# Every container imports this module, so what one of them needs is imported there.
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from .gateway.backend import Work
+    from .gateway.job_store import End
+    from .utils.downloads import Places
+    from .worker import Worker
+
+HERE = Path(__file__).parent
+
+# The images hold this package already, with its data.
+app = modal.App(config.APP_NAME, include_source=False)
+
+# One Volume holds what is downloaded, the others what is uploaded; they outlive every deployment.
+cache = modal.Volume.from_name("hf-hub-cache", create_if_missing=True)
+uploads = {name: modal.Volume.from_name(name, create_if_missing=True) for name in config.UPLOADS}
+volumes: Any = {config.CACHE: cache} | {config.UPLOADS[name]: uploads[name] for name in uploads}
+
+# What gateways and workers tell each other of jobs. Modal drops what nobody asks for in 7 days.
+jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
+
+
+@app.cls(
+    image=worker_image,
+    # The first that is free; prices are in utils/cost_tracker.py.
+    gpu="L40S",
+    volumes=volumes,
+    secrets=[],
+    # The longest job and a minute more, so that a job that takes too long can say so itself.
+    timeout=1860,
+    startup_timeout=config.STARTUP_TIMEOUT,
+    scaledown_window=config.SCALEDOWN_WINDOW,
+    min_containers=config.MIN_CONTAINERS,
+    max_containers=config.MAX_CONTAINERS,
+    buffer_containers=config.BUFFER_CONTAINERS,
+    region=config.REGIONS,
+    enable_memory_snapshot=config.SNAPSHOT,
+)
+# ComfyUI runs one graph at a time; the others wait in its queue.
+@modal.concurrent(max_inputs=config.MAX_INPUTS, target_inputs=config.TARGET_INPUTS)
+class L40sWorker:
+    """ComfyUI on L40S, for /flux /flux-dev /flux-instantid /flux-lora /seedvr2 /wan2 /workflow."""
+
+    @modal.enter()
+    async def start(self) -> None:
+        """Start ComfyUI. What goes wrong is kept, and the first call says it."""
+        self.worker = new_worker("l40s", "")
+        await self.worker.start()
+
+    @modal.method()
+    async def run(self, work: "Work") -> "End":
+        """Run a graph. A call that is cancelled interrupts it."""
+        return await self.worker.run(work)
+
+    @modal.exit()
+    async def stop(self) -> None:
+        """End ComfyUI before the container goes."""
+        await self.worker.stop()
+
+
+@app.function(
+    image=gateway_image,
+    secrets=[modal.Secret.from_name("api-keys", required_keys=["API_KEYS"])],
+    max_containers=config.GATEWAY_MAX_CONTAINERS,
+    # A request is answered by its deadline, and Modal itself ends it after 150 seconds.
+    timeout=300,
+)
+@modal.concurrent(max_inputs=100)
+@modal.asgi_app(requires_proxy_auth=False)
+def gateway() -> "FastAPI":
+    """Answer for all endpoints, at one URL. Only a job that was checked calls a worker."""
+    from .api import create_api
+    from .gateway.job_store import JobStore
+    from .gateway.modal_backend import ModalBackend
+    from .gateway.modal_calls import ModalCalls, ModalTable, VolumeFiles
+    from .utils.downloads import read_models
+
+    runs = {
+        ("l40s", ""): L40sWorker().run,
+    }
+    backend = ModalBackend(
+        ModalCalls(runs),
+        JobStore(ModalTable(jobs)),
+        workers=runs.keys(),
+        models=[model.path for model in read_models(HERE / "models.json")],
+        uploads=VolumeFiles([*uploads.values()]),
+    )
+    return create_api(backend)
+
+
+@app.function(
+    image=gateway_image,
+    volumes=volumes,
+    # Nothing else sees these tokens.
+    secrets=[modal.Secret.from_name("huggingface", required_keys=["HF_TOKEN"])],
+    timeout=24 * 60 * 60,
+)
+def download() -> None:
+    """Fetch the declared models that are not there yet: `modal run -m build.app::download`."""
+    from .utils.downloads import ProgressLines, download, read_models
+
+    try:
+        download(
+            read_models(HERE / "models.json"),
+            places(),
+            hf_token=os.environ.get("HF_TOKEN", ""),
+            civitai_key=os.environ.get("CIVITAI_API_KEY", ""),
+            on_progress=ProgressLines(),
+        )
+    finally:
+        # What is whole stays, also when another file cannot be had.
+        cache.commit()
+
+
+@app.function(image=gateway_image)
+def manifest() -> Any:
+    """Return what is deployed, as manifest.json has it."""
+    return read_manifest()
+
+
+def new_worker(profile: str, group: str) -> "Worker":
+    """Return the worker of a GPU profile and a group, with what its routes need."""
+    from .gateway.job_store import JobStore
+    from .gateway.modal_calls import ModalTable, VolumeFiles
+    from .utils.cost_tracker import PRICES, price_per_second
+    from .utils.downloads import read_models
+    from .worker import Worker, WorkerSettings
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    routes = read_manifest()["routes"].values()
+    routes = [r for r in routes if (r["gpu"], r["group"] or "") == (profile, group)]
+    models = {name for route in routes for name in route["models"]}
+    settings = WorkerSettings(
+        profile,
+        group,
+        directory=Path(config.COMFYUI_DIRECTORY),
+        port=config.COMFYUI_PORT,
+        flags=config.COMFYUI_FLAGS,
+        classes={name for route in routes for name in route["classes"]},
+        models=[m for m in read_models(HERE / "models.json") if m.name in models],
+        places=places(),
+        prices={gpu: price_per_second(gpu) for gpu in PRICES},
+        # Less than Modal's own, so that a start that takes too long can say so.
+        start_timeout=config.STARTUP_TIMEOUT * 0.9,
+    )
+    return Worker(
+        settings,
+        JobStore(ModalTable(jobs)),
+        retire=modal.experimental.stop_fetching_inputs.aio,
+        uploads=VolumeFiles([*uploads.values()]),
+    )
+
+
+def places() -> "Places":
+    """Return where the model files are."""
+    from .utils.downloads import Places
+
+    return Places(Path(config.CACHE), {name: Path(path) for name, path in config.UPLOADS.items()})
+
+
+def read_manifest() -> Any:
+    """Return the routes of this build, and what each needs."""
+    return json.loads((HERE / "manifest.json").read_text("utf-8"))

@@ -1,0 +1,128 @@
+"""The backend on Modal: a run is a call of a worker's method, spawned and asked for, never awaited.
+
+Everything that a gateway knows of a job is in the job store, so any gateway can answer for any job.
+"""
+
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Final, Protocol
+
+from .backend import (
+    Failure,
+    Job,
+    JobEndedError,
+    Status,
+    UnknownJobError,
+    Work,
+    Worker,
+)
+from .job_store import CANCELLED, End, JobStore, Record, job_of
+
+# How long whoever cancels a job waits for its worker to let go of it.
+_STOP_SECONDS: Final = 3.0
+# What ComfyUI brings files of its own for; nobody here can list them.
+_SHIPPED_FOLDERS: Final = frozenset(("configs",))
+
+
+class CallPendingError(Exception):
+    """A call has not ended."""
+
+
+class CallLostError(Exception):
+    """A call ended without a result; `failure` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+class Calls(Protocol):
+    """Calls of workers. Each method raises BackendUnavailableError when Modal does not answer."""
+
+    async def spawn(self, work: Work) -> str:
+        """Call the worker that work is for, and return the id of the call."""
+
+    async def get(self, call: str, seconds: float) -> End:
+        """Return what a call returned, waiting for it for some seconds.
+
+        Raises:
+            CallPendingError: when it has not ended by then.
+            CallLostError: when it ended without a result.
+            UnknownJobError: when its result is kept no longer.
+        """
+
+    async def cancel(self, call: str) -> None:
+        """Stop a call, whether it waits or runs."""
+
+
+class Uploads(Protocol):
+    """The model files on the app's own Volume."""
+
+    async def listing(self, folder: str) -> Collection[str]:
+        """Return the files of a model folder; none when it is not there."""
+
+
+class ModalBackend:
+    """Runs graphs on the workers of a Modal app.
+
+    `workers` are the profile and group of each. `models` are the declared model files,
+    below ComfyUI's models folder; `uploads` are those that were uploaded since.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        jobs: JobStore,
+        *,
+        workers: Collection[tuple[str, str]],
+        models: Collection[str] = (),
+        uploads: Uploads | None = None,
+    ) -> None:
+        self._calls = calls
+        self._jobs = jobs
+        self._workers = sorted(workers)
+        self._model_paths = sorted(models)
+        self._uploads = uploads
+
+    async def submit(self, work: Work) -> None:
+        """Start a job, and return when every gateway can answer for it."""
+        call = await self._calls.spawn(work)
+        await self._jobs.add(work.job, Record.of(work, call, time.time()))
+
+    async def wait(self, job: str, seconds: float) -> Job:
+        """Return a job once it has ended, or as it is after a time."""
+        record = await self._jobs.record(job)
+        try:
+            end = await self._calls.get(record.call, seconds)
+        except CallPendingError:
+            return job_of(job, record, await self._jobs.now(job))
+        except CallLostError as error:
+            # Cancelled jobs end here too, and the store knows of which one that is true.
+            end = await self._jobs.end(job, End.of(error.failure))
+        return job_of(job, record, end)
+
+    async def cancel(self, job: str) -> Job:
+        """Stop a job, and return it once it has stopped."""
+        record = await self._jobs.record(job)
+        end = await self._jobs.end(job, CANCELLED)
+        if end.status is not Status.CANCELLED:
+            raise JobEndedError(job)
+        await self._calls.cancel(record.call)
+        # It is cancelled, whatever its worker makes of that.
+        with suppress(CallPendingError, CallLostError, UnknownJobError):
+            await self._calls.get(record.call, _STOP_SECONDS)
+        return job_of(job, record, CANCELLED)
+
+    async def models(self, folder: str) -> Collection[str] | None:
+        """Return the files of a model folder, or None when nobody here can list it."""
+        if folder in _SHIPPED_FOLDERS:
+            return None
+        start = f"{folder}/"
+        declared = [p.removeprefix(start) for p in self._model_paths if p.startswith(start)]
+        uploaded = await self._uploads.listing(folder) if self._uploads else ()
+        return sorted({*declared, *uploaded})
+
+    async def workers(self) -> list[Worker]:
+        """Return what is known of the workers; starts none."""
+        return [await self._jobs.worker(profile, group) for profile, group in self._workers]
