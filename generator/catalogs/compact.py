@@ -50,6 +50,11 @@ _LOADS: Final = {
     "IPAdapterUnifiedLoaderCommunity": [_BY_PRESET],
     "IPAdapterUnifiedLoaderFaceID": [_BY_PRESET, _BUFFALO],
 }
+# Texts that are the name of a file of some kind, which no schema says.
+_MEDIA: Final = {
+    ("Preview3D", "model_file"): ["glb"],
+    ("Preview3DAnimation", "model_file"): ["glb"],
+}
 # Inputs that list fixed file names and read them from a model folder all the same.
 _FOLDERS: Final = {("SeedVR2LoadVAEModel", "model"): ["SEEDVR2"]}
 
@@ -65,7 +70,9 @@ def compact(source: dict[str, Any]) -> str:
 
 def _class(name: str, node: dict[str, Any]) -> dict[str, Any]:
     inputs = {
-        key: {k: v for k, v in value.items() if k not in _DROPPED} | _folders(name, key, value)
+        key: {k: v for k, v in value.items() if k not in _DROPPED}
+        | _folders(name, key, value)
+        | ({"input_files": _MEDIA[name, key]} if (name, key) in _MEDIA else {})
         for key, value in node["inputs"].items()
     }
     outputs = [[output["name"], output["type"]] for output in node["outputs"]]
