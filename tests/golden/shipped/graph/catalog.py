@@ -93,12 +93,8 @@ class Loads:
 class ClassType:
     """One class of nodes; `pack` is None for ComfyUI's own.
 
-    <<<<<<< HEAD
-        `inputs` are in the schema's order, the required ones first: UI files hold values by place.
-        `open` classes take inputs beyond those listed.
-    =======
-        `open` classes take inputs beyond those listed; `loads` are files that no input names.
-    >>>>>>> d4cffe5 (Refuse models that packs need and nobody declares, names no folder lists, missing keys, timeouts out of order; show licences)
+    `inputs` are in the schema's order, the required ones first: UI files hold values by place.
+    `open` classes take inputs beyond those listed; `loads` are files that no input names.
     """
 
     name: str

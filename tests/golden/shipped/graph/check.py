@@ -194,7 +194,7 @@ class _Check:
         if received is None:
             message = f"{source.name} has no output {show(link.output)}: {_outputs(source)}"
             yield Finding("bad-output-index", "error", message, node, name, hint)
-        elif taken.media and class_type.pack is None:
+        elif taken.media and taken.type == "COMBO" and class_type.pack is None:
             message = f"{class_type.name} takes the name of a file here, not a link"
             yield Finding("link-type", "error", message, node, name)
         elif not _fits(received, taken.type):

@@ -54,6 +54,8 @@ def misfit(taken: Input, value: Any, linked_types: Callable[[], Container[str]])
         return None
     if taken.type == "COMBO":
         return _misfit_choice(taken, value)
+    if taken.media and value != taken.default:
+        return _misfit_file(taken, value)
     if taken.type in _CONVERTERS:
         try:
             value = _CONVERTERS[taken.type](value)
@@ -70,12 +72,16 @@ def _misfit_choice(taken: Input, value: Any) -> Misfit | None:
     if value in taken.options or not (taken.options or lists_files):
         return None
     if lists_files:
-        if not isinstance(value, str):
-            return Misfit("literal-type", f"this input takes the name of a file, not {show(value)}")
-        return None if _can_be_listed(taken, value) else _unlisted(taken, value)
+        return _misfit_file(taken, value)
     near = did_you_mean(value, map(str, taken.options)) if isinstance(value, str) else None
     hint = near or f"options are {some(taken.options)}"
     return Misfit("not-an-option", f"{show(value)} is no option here", hint)
+
+
+def _misfit_file(taken: Input, value: Any) -> Misfit | None:
+    if not isinstance(value, str):
+        return Misfit("literal-type", f"this input takes the name of a file, not {show(value)}")
+    return None if _can_be_listed(taken, value) else _unlisted(taken, value)
 
 
 def _can_be_listed(taken: Input, name: str) -> bool:
