@@ -5,9 +5,12 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.set-up
 SOURCES := generator templates tests bench docs
 PORT ?= 8000
+# Options of the targets that ask Modal; empty where nothing is given.
+IN_ENV = $(if $(ENV),--env $(ENV))
+BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate build serve test test-engine lint golden pictures bench bench-front clean
+.PHONY: help setup validate build serve plan deploy status logs rollback stop test test-engine lint golden pictures bench bench-front clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +25,24 @@ build: $(STAMP) ## check the specs and render them into build/
 
 serve: $(STAMP) ## build, then serve the API; PORT=8000, COMFYUI_URL= for a ComfyUI that is up
 	@$(RUN) -m generator serve --port $(PORT) $(if $(COMFYUI_URL),--comfyui-url $(COMFYUI_URL))
+
+plan: $(STAMP) ## show what the next deploy changes and costs; AGAINST=manifest.json, ENV=
+	@$(RUN) -m generator plan $(IN_ENV) $(BREAKING) $(if $(AGAINST),--against $(AGAINST))
+
+deploy: $(STAMP) ## deploy to Modal; ENV=staging, SMOKE=1, ALLOW_BREAKING=1
+	@$(RUN) -m generator deploy $(IN_ENV) $(BREAKING) $(if $(filter-out 0,$(SMOKE)),--smoke)
+
+status: $(STAMP) ## say what is deployed, and how it is; ENV=
+	@$(RUN) -m generator status $(IN_ENV)
+
+logs: $(STAMP) ## show the log of what is deployed; FOLLOW=1, ENV=
+	@$(RUN) -m generator logs $(IN_ENV) $(if $(filter-out 0,$(FOLLOW)),--follow)
+
+rollback: $(STAMP) ## deploy the version before again, on a paid plan of Modal; VERSION=v3, ENV=
+	@$(RUN) -m generator rollback $(IN_ENV) $(VERSION)
+
+stop: $(STAMP) ## stop what is deployed; Volumes and Secrets stay; ENV=
+	@$(RUN) -m generator stop $(IN_ENV)
 
 test: $(STAMP) ## run the tests
 	@$(RUN) -m pytest -n auto

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Final
 
 from . import __version__
 from .check import Checked, check
+from .deployment.commands import add_commands
 from .diagnostics import (
     Diagnostic,
     Severity,
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         "print the Python requirements of the app",
         "Prints the requirements of gpu.yaml, one a line, as pip reads them.",
     )
+    add_commands(commands, _add, _validated)
     return parser
 
 
@@ -162,6 +164,7 @@ def _add(
     command: Callable[[Path, argparse.Namespace], int],
     summary: str,
     description: str,
+    formats: Collection[str] = tuple(_FORMATS),
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=description)
     parser.set_defaults(command=command, needs_project=True)
@@ -169,7 +172,7 @@ def _add(
         "--project", metavar="DIR", default=".", help="folder of the project (default: this one)"
     )
     parser.add_argument(
-        "--format", choices=_FORMATS, default="text", help="how to show diagnostics (default: text)"
+        "--format", choices=formats, default="text", help="how to show diagnostics (default: text)"
     )
     parser.add_argument("--quiet", action="store_true", help="show errors only, and no summary")
     return parser
@@ -299,6 +302,17 @@ def _check(root: Path) -> tuple[Checked | None, list[Diagnostic]]:
     checked, found = check(project)
     diagnostics = sorted_once([*faults, *found])
     return checked, [replace(d, file=(root / d.file).as_posix()) for d in diagnostics]
+
+
+def _validated(root: Path, options: argparse.Namespace) -> tuple[int, Checked | None]:
+    """Check the specs; standard output stays free for a command's own when they can be rendered."""
+    checked, diagnostics = _check(root)
+    if has_errors(diagnostics) or checked is None:
+        return _report(diagnostics, options), None
+    if not options.quiet:
+        sys.stderr.write(as_text([d for d in diagnostics if d.severity is Severity.WARNING]))
+        sys.stderr.flush()
+    return CLEAN, checked
 
 
 def _report(diagnostics: list[Diagnostic], options: argparse.Namespace) -> int:

@@ -1,6 +1,5 @@
 """The values of templates/handlers/handler.py.j2: request models and graph builders as source."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from .check.reach import sent_nodes
 from .media_types import media_types
 from .names import attribute_names, class_name, function_name, local_names, setup_name
 from .pycode import Source, docstring, expression, identifier, literal, prose
+from .request_schema import has_offset, multiple_of
 from .slots import Slot
 from .spec import INTEGER_TYPES, MEDIA_TYPES, NUMBER_TYPES, GraphNode, Param, Settings
 
@@ -242,7 +242,7 @@ class _Workflow:
         if param.enum:
             self._used.add("Options")
             marks.append(f"Options({literal(param.enum)})")
-        if param.step and not _is_multiple(param):
+        if has_offset(param):
             self._used.add("Step")
             marks.append(f"Step({param.step}, start={_number(param.minimum, param)})")
         if not marks:
@@ -253,12 +253,10 @@ class _Workflow:
     def _bounds(self, param: Param) -> dict[str, Source]:
         if param.enum:
             return {}
-        step = param.step if _is_multiple(param) else None
-        multiples = [n for n in (param.multiple_of, step) if n]
         bounds = {
             "ge": _number(param.minimum, param),
             "le": self._maximum(param),
-            "multiple_of": literal(math.lcm(*multiples)) if multiples else None,
+            "multiple_of": _optional(multiple_of(param)),
             "min_length": _optional(param.min_length),
             "max_length": _optional(param.max_length),
             "pattern": _optional(param.pattern),
@@ -370,11 +368,6 @@ class _Workflow:
             self._used.add("text")
             return f"text({value})"
         return value
-
-
-def _is_multiple(param: Param) -> bool:
-    """Whether the step is the same as multipleOf, because the minimum is a multiple of it."""
-    return param.step is not None and not int(param.minimum or 0) % param.step
 
 
 def _number(value: Any, param: Param) -> Source | None:

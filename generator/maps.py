@@ -3,30 +3,43 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from . import __version__
 from .check import Checked, CheckedWorkflow
+from .layers import layers
+from .media_types import media_types, reply_type
 from .names import class_name, function_name
-from .spec import GraphNode
+from .request_schema import request_schema
+from .spec import GraphNode, Model, Settings
 from .workers import classes_of
 
 
 def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return build/manifest.json: generator, routes, and every other file with its SHA-256.
+    """Return build/manifest.json: what is deployed, and every other file with its SHA-256.
 
-    `families` are those of the models that models.yaml declares, by folder/file.
+    `families` are those of the models that models.yaml declares, by folder/file; `models` are those
+    in use. `gateway`, `scaling`, `gpus`, `prices` and `images` are what the next deploy is compared
+    with: python -m generator plan.
 
     `spec` is a hash over all of it: two builds with the same one are the same.
     """
     said: dict[str, Any] = {
         "generator": __version__,
+        "app": checked.settings.app,
         "routes": {c.workflow.route: _route(c, checked) for c in checked.workflows},
         "families": {
             model.destination: model.family
             for _, model in sorted(checked.models.models.items())
             if model.family
         },
+        "models": {
+            name: _model(checked.models.models[name])
+            for name in sorted({name for c in checked.workflows for name in c.uses.models})
+        },
+        "images": layers(checked, files),
+        **_settings(checked.settings),
         "files": {path: hashlib.sha256(files[path]).hexdigest() for path in sorted(files)},
     }
     spec = hashlib.sha256(json.dumps(said).encode()).hexdigest()
@@ -57,8 +70,58 @@ def _route(checked: CheckedWorkflow, project: Checked) -> dict[str, Any]:
         "group": workflow.group,
         "timeout": workflow.timeout or project.settings.scaling.timeout,
         "classes": sorted(classes_of([checked])),
+        "reply": reply_type(workflow, checked.classes),
+        "media_types": media_types(workflow, checked.classes),
+        "request_schema": request_schema(workflow),
+        "graph": _graph(checked),
         "models": list(checked.uses.models),
         "packs": list(checked.uses.packs),
+    }
+
+
+def _graph(checked: CheckedWorkflow) -> str:
+    """Return a hash over the graph as it is written, its output included."""
+    plain = checked.workflow.at.plain
+    written = json.dumps([plain["graph"], plain.get("output")], sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {
+        "file": model.destination,
+        "source": model.source,
+        "size": model.size,
+        "license": model.license,
+    }
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    """Return what gpu.yaml says of workers, the gateway and prices."""
+    return {
+        "gateway": {
+            "auth": settings.auth,
+            "cors_origins": settings.gateway.cors_origins,
+            "deadline": settings.gateway.deadline,
+            "max_body_bytes": settings.limits.body_mb * 10**6,
+            "max_media_pixels": settings.limits.media_pixels,
+        },
+        "scaling": asdict(settings.scaling),
+        "gpus": {
+            gpu.name: {
+                "modal": gpu.modal,
+                "price_per_second": gpu.price_per_second,
+                "cpu": gpu.cpu,
+                "memory_gb": gpu.memory_gb,
+                "fallback": list(gpu.fallback),
+            }
+            for gpu in settings.gpus.values()
+        },
+        "prices": {
+            "priced": settings.priced,
+            "multiplier": settings.price_multiplier,
+            "cpu_per_second": settings.cpu_price_per_second,
+            "memory_per_second": settings.memory_price_per_second,
+        },
     }
 
 

@@ -38,3 +38,13 @@ def media_types(workflow: Workflow, classes: Mapping[str, ClassType]) -> list[st
         nodes = [node for node, found in classes.items() if found.output_node and node in sent]
     found = [_MEDIA_TYPES.get(workflow.graph[node].class_type, _ANY) for node in nodes]
     return list(dict.fromkeys(found)) or [_ANY]
+
+
+def reply_type(workflow: Workflow, classes: Mapping[str, ClassType]) -> str:
+    """Return the media type of the reply to a request that chooses no other output."""
+    output = workflow.output
+    if output is None or output.param is None:
+        return media_types(workflow, classes)[0]
+    chosen = output.nodes.get(str(workflow.params[output.param].default))
+    node = workflow.graph[chosen] if chosen else None
+    return _MEDIA_TYPES.get(node.class_type, _ANY) if node else media_types(workflow, classes)[0]

@@ -248,7 +248,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """What gpu.yaml says, defaults filled in."""
+    """What gpu.yaml says, defaults filled in; prices in USD, of a core and of a GiB of memory."""
 
     at: Node = field(repr=False, compare=False)
     app: str
@@ -262,6 +262,8 @@ class Settings:
     default_gpu: str
     price_multiplier: float
     priced: str
+    cpu_price_per_second: float | None
+    memory_price_per_second: float | None
     scaling: Scaling
     gateway: Gateway
     auth: str
@@ -333,6 +335,8 @@ def read_settings(root: Node, schema: dict[str, Any]) -> Settings:
         default_gpu=plain["gpus"]["default"],
         price_multiplier=float(plain["price_multiplier"]),
         priced=plain.get("priced", ""),
+        cpu_price_per_second=plain.get("cpu_price_per_second"),
+        memory_price_per_second=plain.get("memory_price_per_second"),
         scaling=Scaling(**plain["scaling"]),
         gateway=Gateway(**plain["gateway"]),
         auth=plain["auth"],

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hmac
 import io
 import json
 import re
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
+from starlette.datastructures import Headers
 
 from build.gateway.access import Access, ApiKeys, Loopback
 from build.params import MAX_SEED
@@ -875,6 +877,25 @@ def test_no_way_around_the_key(keyed: Api, path: str) -> None:
     before = len(keyed.works)
     assert keyed.request("POST", path, json=FLUX).status_code in (401, 404, 405)
     assert len(keyed.works) == before
+
+
+@pytest.mark.parametrize("key", ["secret-1", "secret-2", "secret-3", "x"])
+def test_keys_are_compared_in_constant_time(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all of them, whichever is right, and by what takes as long for all."""
+    compared: list[tuple[bytes, bytes]] = []
+    real = hmac.compare_digest
+
+    def compare(known: bytes, given: bytes) -> bool:
+        compared.append((known, given))
+        return real(known, given)
+
+    monkeypatch.setattr("build.gateway.access.hmac.compare_digest", compare)
+    access = ApiKeys("ann:secret-1,bob:secret-2,eve:secret-0")
+    headers = Headers({"X-API-Key": key})
+    owner = access.owner(headers, is_open=True)
+    assert owner == {"secret-1": "ann", "secret-2": "bob"}.get(key, "")
+    assert len(compared) == 3
+    assert {len(part) for pair in compared for part in pair} == {32}
 
 
 @pytest.mark.parametrize("text", ["", " ", ",,", "ann", "ann:", ":key", "ann:a,bob", "ann: ,b:c"])

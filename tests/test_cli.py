@@ -21,11 +21,11 @@ graph:
 BAD = GOOD.replace("${color}", "${colour}").replace("SaveImage", "SaveImages")
 
 
-def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "generator", *arguments],
         cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        env={"PYTHONPATH": str(ROOT), "PATH": "", **more},
         capture_output=True,
         text=True,
         check=False,

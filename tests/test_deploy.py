@@ -1,0 +1,207 @@
+"""Planning and deploying from the command line, without Modal; with it: tests/modal."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from starlette.datastructures import Headers
+
+from build.gateway.access import ApiKeys
+from generator.cli import main
+from generator.deployment import recorded
+
+from .conftest import GPU_YAML, ROOT, MakeProject
+from .test_cli import BAD, GOOD, run
+
+SECRETS = "secrets: {huggingface: [HF_TOKEN], api-keys: [API_KEYS]}\n"
+
+
+@pytest.fixture
+def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine that Modal does not know."""
+    from modal.config import config
+
+    monkeypatch.setattr(type(config), "get", lambda *_, **__: None)
+    monkeypatch.setenv("MODAL_CONFIG_PATH", str(tmp_path / "none.toml"))
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize("arguments", [[], ["--env", "staging"], ["--smoke"]])
+def test_without_a_token_it_says_what_to_do(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """And changes nothing."""
+    root = make_project({"good": GOOD}, gpu=GPU_YAML + SECRETS)
+    before = files_below(root)
+    assert main(["deploy", "--project", str(root), *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    where = " --env staging" if "--env" in arguments else ""
+    lines = [line.strip() for line in shown.err.splitlines()]
+    for command in (
+        "modal token new",
+        f"modal secret create huggingface HF_TOKEN=…{where}",
+        f"modal secret create api-keys API_KEYS=…{where}",
+        "nothing was changed",
+    ):
+        assert command in lines
+    assert ("COMFYUI_API_KEY" in shown.err) is ("--smoke" in arguments)
+    assert files_below(root) == before
+
+
+def test_make_deploy_without_a_token(tmp_path: Path) -> None:
+    done = run("deploy", cwd=ROOT, MODAL_CONFIG_PATH=str(tmp_path / "none.toml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "modal secret create huggingface HF_TOKEN=…" in done.stderr
+    assert "warning" not in done.stderr.lower()
+
+
+@pytest.mark.usefixtures("no_token")
+@pytest.mark.parametrize("command", ["plan", "status", "logs", "rollback", "stop"])
+def test_nothing_is_asked_without_a_token(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    root = make_project({"good": GOOD})
+    assert main([command, "--project", str(root)]) == 2
+    assert "modal token new" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["plan", "deploy"])
+def test_specs_with_errors(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    root = make_project({"bad": BAD})
+    assert main([command, "--project", str(root)]) == 1
+    assert "unknown-class" in capsys.readouterr().out
+    assert not (root / "build").exists()
+
+
+def built(root: Path) -> Path:
+    """Build a project, and return a copy of its manifest."""
+    assert main(["build", "--quiet", "--project", str(root)]) == 0
+    return (root / "build" / "manifest.json").rename(root / "old.json")
+
+
+def test_plan_against_a_file(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_project({"good": GOOD, "other": GOOD})
+    old = built(root)
+    command = ["plan", "--project", str(root), "--against", str(old)]
+    assert main(command) == 0
+    assert "what is deployed is the same" in capsys.readouterr().out
+    (root / "workflows" / "other.yaml").unlink()
+    narrower = GOOD.replace("default: 0", "default: 1, maximum: 9")
+    (root / "workflows" / "good.yaml").write_text(narrower, encoding="utf-8")
+    assert main(command) == 1
+    shown = capsys.readouterr()
+    assert re.search(r'~ /good +param "color": default 0 → 1', shown.out)
+    assert re.search(r'param "color": maximum \d+ → 9  \[breaks callers\]', shown.out)
+    assert re.search(r"- /other +it is gone  \[breaks callers\]", shown.out)
+    assert "\033" not in shown.out
+    assert main([*command, "--allow-breaking"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--format", "json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["breaking"] is True
+    assert [route["kind"] for route in document["routes"]] == ["changed", "removed"]
+
+
+def test_plan_against_what_is_no_manifest(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_project({"good": GOOD})
+    for name, text in {"missing.json": None, "broken.json": "{"}.items():
+        if text is not None:
+            (root / name).write_text(text, encoding="utf-8")
+        assert main(["plan", "--project", str(root), "--against", str(root / name)]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert name in shown.err
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "a/b", "x" * 65, "ü"])
+def test_environments_that_are_none(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", f"--env={name}"])
+    assert stop.value.code == 2
+    assert "no name of an environment" in capsys.readouterr().err
+
+
+# Seconds of runs
+
+
+def test_seconds_that_are_recorded(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_project({"good": GOOD})
+    old = built(root)
+    text = '{"/good": {"seconds": 10, "gpu": "L40S", "date": "2026-07-01"}}'
+    (root / "seconds.json").write_text(text, encoding="utf-8")
+    assert main(["plan", "--project", str(root), "--against", str(old)]) == 0
+    assert re.search(r"/good +L40S +10\.0 +0\.005420", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"/good": 3}', '{"/good": {"seconds": "3", "gpu": "L40S"}}', "1" * 5000]
+)
+def test_seconds_that_cannot_be_read(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    root = make_project({"good": GOOD})
+    old = built(root)
+    (root / "seconds.json").write_text(text, encoding="utf-8")
+    assert main(["plan", "--project", str(root), "--against", str(old)]) == 2
+    assert "seconds.json" in capsys.readouterr().err
+
+
+def test_what_somebody_else_wrote_stays(tmp_path: Path) -> None:
+    mine = {"seconds": 1.0, "gpu": "L40S"}
+    (tmp_path / "seconds.json").write_text(json.dumps({"/mine": mine}), encoding="utf-8")
+    entries = {"/mine": {"seconds": 9.0, "gpu": "T4"}, "/new": {"seconds": 2.0, "gpu": "T4"}}
+    recorded.record(tmp_path, entries, "smoke")
+    recorded.record(tmp_path, {"/new": {"seconds": 3.0, "gpu": "T4"}}, "smoke")
+    assert recorded.read_recorded(tmp_path) == {
+        "/mine": mine,
+        "/new": {"seconds": 3.0, "gpu": "T4", "by": "smoke"},
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["seconds.json"]
+
+
+# Keys
+
+
+def test_keys_are_fresh_and_work(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for _ in range(2):
+        assert main(["key", "ann", "bob.smith-1"]) == 0
+        printed.append(capsys.readouterr().out.strip())
+    assert printed[0] != printed[1]
+    ann, bob = printed[0].split(",")
+    name, key = ann.split(":")
+    assert (name, bob.split(":")[0]) == ("ann", "bob.smith-1")
+    assert len(key) >= 43
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", key)
+    access = ApiKeys(printed[0])
+    assert access.owner(Headers({"Authorization": f"Bearer {key}"}), is_open=False) == "ann"
+
+
+def test_keys_need_no_project(tmp_path: Path) -> None:
+    done = run("key", "ann", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0
+    assert re.fullmatch(r"ann:[A-Za-z0-9_-]{43}\n", done.stdout)
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "names", [["a:b"], ["a,b"], ["a b"], [""], ["ann", "ann"], ["é"], ["x" * 65]]
+)
+def test_names_that_no_key_can_have(names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", *names]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
