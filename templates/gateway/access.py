@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -157,6 +158,7 @@ def _digest(key: str) -> bytes:
     return hmac.digest(b"api-key", key.encode("utf-8", "surrogateescape"), hashlib.sha256)
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(url: str) -> bool:
     try:
         host = urlsplit(url).hostname or ""

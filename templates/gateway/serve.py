@@ -15,6 +15,7 @@ from typing import Any, Final
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..utils.comfyui_errors import EngineError
 from ..utils.comfyui_files import Directories
@@ -62,6 +63,52 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
+class _WholeReplies(asyncio.Transport):
+    """Writes at the end of a turn of the event loop what was written in it.
+
+    A reply's head and body are written apart; sent apart, they wake the caller twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes | bytearray | memoryview] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts:
+            self._transport.writelines(parts)
+
+
+class _Http(HttpToolsProtocol):
+    """HTTP whose replies are sent whole."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_WholeReplies(transport, self.loop))
+
+
 class _Server(uvicorn.Server):
     """Ends when told to, and the process goes on: uvicorn's own would let SIGTERM end that too."""
 
@@ -104,7 +151,13 @@ async def serve(
     """
     app = create_api(backend, Loopback(origins))
     config = uvicorn.Config(
-        app, log_config=None, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
+        app,
+        http=_Http,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        ws="none",
     )
     server = _Server(config, backend.stop)
     serving = asyncio.create_task(server.serve([listener]))

@@ -109,7 +109,7 @@ class LocalFiles:
     def _clear(self, job: str) -> None:
         for root in (self._directories.output, self._directories.temp):
             try:
-                shutil.rmtree(root / job)
+                _remove_folder(root / job)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -127,6 +127,20 @@ class LocalFiles:
         part.write_bytes(data)
         part.replace(path)
         return True
+
+
+def _remove_folder(folder: Path) -> None:
+    """Delete a folder; a few files alone go faster than by rmtree, which looks at each twice."""
+    if folder.is_symlink():
+        raise OSError(f"{folder} is a link")
+    files = list(folder.iterdir())
+    try:
+        for file in files:
+            file.unlink()
+        folder.rmdir()
+    except OSError:
+        # A folder is among them, or the engine still writes.
+        shutil.rmtree(folder)
 
 
 def _size(path: Path) -> int:

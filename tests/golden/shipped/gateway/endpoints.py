@@ -1,7 +1,7 @@
 """Endpoints: a request is checked, becomes a graph, and runs as a job."""
 
 from fastapi import FastAPI
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ..graph.prompt import NoPositiveTextError
@@ -31,8 +31,6 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
         making = _work(gateway, backend, endpoint, request, body)
         # Media take their time; without any, whether the caller is there is asked once.
         work = await (while_connected(request, making) if takes_media else making)
-        if await request.is_disconnected():
-            raise ClientDisconnect
         await backend.submit(work)
         return await reply(gateway, backend, request, work.job)
 

@@ -143,14 +143,17 @@ class Graphs:
     def _given(
         self, route: str, graph: Graph, item: Request
     ) -> Iterator[tuple[Any, Input, list[str]]]:
-        """Yield value and schema of each input that a caller has given, with the params."""
+        """Yield value and schema of each file input that a caller has given, with the params."""
+        files = [entry for entry in self._inputs(graph) if entry[3].folders]
+        if not files:
+            return
         given = {
             field.alias or name
             for name, field in type(item).model_fields.items()
             if getattr(item, name) is not None
         }
         sources = self.sources.get(route, {})
-        for node, name, value, taken in self._inputs(graph):
+        for node, name, value, taken in files:
             inputs = sources.get(node, {}).get("inputs", {})
             params = [p for p in inputs.get(name, {}).get("params", ()) if p in given]
             if params:

@@ -52,12 +52,14 @@ async def read_media(reader: MediaReader, item: R, uploads: Uploads) -> tuple[R,
     Raises:
         Problem: when one cannot be fetched, or is not what it should be.
     """
-    names = _names(type(item))
     kinds = {
         name: kind
         for name, kind in media_fields(type(item)).items()
         if getattr(item, name) is not None
     }
+    if not kinds:
+        return item, []
+    names = _names(type(item))
     values = {name: uploads.media.get(name, getattr(item, name)) for name in kinds}
     files = await _gathered(
         {names[name]: reader.read(kind, values[name]) for name, kind in kinds.items()}

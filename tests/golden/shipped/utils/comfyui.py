@@ -46,7 +46,7 @@ _MAX_MESSAGE: Final = 2**28
 _FIRST_DELAY: Final = 0.05
 _LAST_DELAY: Final = 2.0
 _CLOSE_SECONDS: Final = 5.0
-_SWEEP_SECONDS: Final = 0.2
+_SWEEP_SECONDS: Final = 0.5
 
 
 class Engine:
