@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate build serve plan deploy status logs rollback stop test test-engine lint golden pictures bench bench-front clean
+.PHONY: help setup validate build serve plan deploy status logs rollback stop test test-engine test-modal lint golden pictures bench bench-front clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test: $(STAMP) ## run the tests
 test-engine: $(STAMP) ## run the tests that need a real ComfyUI, which is installed first
 	@$(RUN) -m tests.engine.install
 	@$(RUN) -m pytest tests/engine
+
+test-modal: $(STAMP) ## deploy to a control plane of Modal on this machine, and ask what is deployed
+	@$(RUN) -m pytest tests/modal
 
 lint: $(STAMP) ## check the code's style and types, the rendered code's too
 	@$(RUN) -m generator build --quiet

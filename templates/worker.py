@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -156,7 +157,8 @@ class Worker:
             # Another container may do better: what is missing may be there by then.
             await self._retire()
             return await self._jobs.end(work.job, End.of(self._failure))
-        teller = _Teller(self._jobs, work.job)
+        interrupt = partial(self._engine.interrupt, work.job)
+        teller = _Teller(self._jobs, work.job, interrupt)
         try:
             await self._fetch_uploads(work)
             run = await self._engine.run(
@@ -285,11 +287,16 @@ class Worker:
 
 
 class _Teller:
-    """Tells where a run is, now and then."""
+    """Tells where a run is, and hears that it is to be stopped.
 
-    def __init__(self, jobs: JobStore, job: str) -> None:
+    Modal tells a container of a cancelled call with its next heartbeat, which may take longer than
+    whoever cancelled waits. So the job store is asked too.
+    """
+
+    def __init__(self, jobs: JobStore, job: str, interrupt: Callable[[], Awaitable[bool]]) -> None:
         self._jobs = jobs
         self._job = Job(job, "", "", None, 0.0)
+        self._interrupt = interrupt
         self._task = asyncio.create_task(self._tell())
 
     def take(self, event: Event) -> None:
@@ -305,13 +312,14 @@ class _Teller:
         while True:
             await asyncio.sleep(_TELL_SECONDS)
             job = self._job
-            if job is last:
-                continue
             try:
-                await self._jobs.tell(job.id, Now(job.status, job.position, job.step))
-            except BackendUnavailableError as error:
-                _log.warning("nobody was told where job %s is: %s", job.id, error)
-            last = job
+                if isinstance(await self._jobs.now(job.id), End):
+                    await self._interrupt()
+                elif job is not last:
+                    await self._jobs.tell(job.id, Now(job.status, job.position, job.step))
+                    last = job
+            except (BackendUnavailableError, EngineError) as error:
+                _log.warning("job %s: nobody was told where it is: %s", job.id, error)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Tests of the rendered app on a control plane of Modal on this machine."""

@@ -1,0 +1,37 @@
+"""A Modal on this machine for the tests of this folder, collected only when they are named."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .local import LocalModal, local_modal
+from .project import Project, write_project
+
+HERE = Path(__file__).parent
+KEYS = "ann:secret-of-ann,bob:secret-of-bob"
+HF_TOKEN = "hf_a-secret-token"
+SECRETS = {"api-keys": {"API_KEYS": KEYS}, "huggingface": {"HF_TOKEN": HF_TOKEN}}
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Leave this folder out unless the command line names it or something in it."""
+    start = config.invocation_params.dir
+    named = any((start / arg.split("::")[0]).resolve().is_relative_to(HERE) for arg in config.args)
+    return None if named else True
+
+
+@pytest.fixture(scope="session")
+def modal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModal]:
+    """A Modal on which nothing is deployed yet."""
+    with local_modal(tmp_path_factory.mktemp("modal"), SECRETS) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def project(modal: LocalModal, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that is deployed, with a real ComfyUI where there is one."""
+    project = write_project(tmp_path_factory.mktemp("project") / "it")
+    said = modal.deploy(project.folder)
+    assert "deprecat" not in said.lower(), said
+    return project
