@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate build serve plan deploy status logs rollback stop test test-engine test-modal lint golden pictures bench bench-front clean
+.PHONY: help setup validate lock build serve plan deploy status logs rollback stop test test-engine test-modal lint golden pictures bench bench-front clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ setup: $(STAMP) ## make .venv with all that is needed; does nothing when nothing
 
 validate: $(STAMP) ## check gpu.yaml, models.yaml and workflows/*.yaml
 	@$(RUN) -m generator validate
+
+lock: $(STAMP) ## pin models, packs and requirements in generator.lock; UPDATE="NAME …", CHECK=1
+	@$(RUN) -m generator lock $(if $(CHECK),--check) $(if $(UPDATE),--update $(UPDATE))
 
 build: $(STAMP) ## check the specs and render them into build/
 	@$(RUN) -m generator build

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -21,6 +21,7 @@ from .diagnostics import (
     sorted_once,
 )
 from .graph.catalog import open_catalog, versions
+from .lock import LOCK_FILE, Lock, read_lock, write_lock
 from .ports import parse_port
 from .project import CATALOGS, is_project, load_project
 from .publish import PublishError, publish
@@ -99,6 +100,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--comfyui-url", metavar="URL", help="a ComfyUI that is up (default: a preview engine)"
+    )
+    lock = _add(
+        commands,
+        "lock",
+        _lock,
+        "pin models, packs and requirements in generator.lock",
+        "Asks Hugging Face, git and the package index what the specs stand for, and writes that into "
+        "generator.lock: revision, size and SHA-256 of every model, the commit of every pack, the "
+        "version of every Python package. What is locked stays, unless its spec has changed.",
+    )
+    lock.add_argument(
+        "--update",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="lock these models and Python packages anew",
+    )
+    lock.add_argument(
+        "--check", action="store_true", help="say whether the lock fits the specs; asks nobody"
     )
     lint = _add(
         commands,
@@ -231,6 +252,41 @@ def _render(root: Path, target: Path, options: argparse.Namespace) -> tuple[int,
     return CLEAN, checked
 
 
+def _lock(root: Path, options: argparse.Namespace) -> int:
+    old, _ = read_lock(root)
+    checked, diagnostics = _check(root)
+    errors = [d for d in diagnostics if d.severity is Severity.ERROR]
+    if options.check:
+        if old is None:
+            print(f"error: there is no {root / LOCK_FILE}; run make lock", file=sys.stderr)
+            return FAULTS
+        code = _report(errors, options)
+        if code == CLEAN and not options.quiet:
+            print(f"{root / LOCK_FILE} fits the specs", file=sys.stderr)
+        return code
+    # What is wrong with the lock is mended by this.
+    errors = [d for d in errors if d.code not in ("bad-lock", "lock-drift")]
+    if errors or checked is None:
+        _report(errors, options)
+        if not options.quiet:
+            print(f"nothing locked: {_summary(errors)}", file=sys.stderr)
+        return FAULTS
+    from .resolve import UnknownNameError, resolve
+
+    try:
+        lock, faults = resolve(checked, old or Lock(), root, options.update)
+        changed = not faults and write_lock(lock, root)
+    except UnknownNameError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"cannot write {root / LOCK_FILE}: {error.strerror}")
+    code = _report(_in_project(root, faults), options)
+    if not options.quiet:
+        done = f"{root / LOCK_FILE} {'written' if changed else 'is up to date'}: {lock.summary}"
+        print(done if code == CLEAN else f"nothing locked: {_summary(faults)}", file=sys.stderr)
+    return code
+
+
 def _lint(root: Path, options: argparse.Namespace) -> int:
     from .lint import Rules, lint
 
@@ -300,8 +356,12 @@ def _requirements(root: Path, options: argparse.Namespace) -> int:
 def _check(root: Path) -> tuple[Checked | None, list[Diagnostic]]:
     project, faults = load_project(root)
     checked, found = check(project)
-    diagnostics = sorted_once([*faults, *found])
-    return checked, [replace(d, file=(root / d.file).as_posix()) for d in diagnostics]
+    return checked, _in_project(root, [*faults, *found])
+
+
+def _in_project(root: Path, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Return the diagnostics sorted, each once, with the names of files as they are from here."""
+    return [replace(d, file=(root / d.file).as_posix()) for d in sorted_once(diagnostics)]
 
 
 def _validated(root: Path, options: argparse.Namespace) -> tuple[int, Checked | None]:

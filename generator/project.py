@@ -8,6 +8,7 @@ from . import extends, schema
 from .diagnostics import Diagnostic, Severity, has_errors
 from .graph.words import show
 from .load import Node, load_file
+from .lock import Lock, read_lock
 from .names import WORKFLOW_NAME
 from .spec import Models, Settings, Workflow, read_models, read_settings, read_workflow
 
@@ -20,7 +21,7 @@ class Project:
 
     `workflows` holds those that could be read, and `is_whole` says whether that is all of them;
     `models` and `settings` are None when models.yaml or gpu.yaml has faults, and what depends on
-    them is then not checked.
+    them is then not checked. `lock` is None without a generator.lock that can be read.
     """
 
     root: Path
@@ -28,6 +29,7 @@ class Project:
     models: Models | None
     settings: Settings | None
     is_whole: bool
+    lock: Lock | None = None
 
     @property
     def catalogs(self) -> tuple[Path, ...]:
@@ -45,14 +47,16 @@ def load_project(root: Path) -> tuple[Project, list[Diagnostic]]:
     settings_root, faults = _load(root, "gpu.yaml", "gpu")
     models_root, model_faults = _load(root, "models.yaml", "models")
     workflows, workflow_faults = _load_workflows(root)
+    lock, lock_faults = read_lock(root)
     project = Project(
         root,
         workflows,
         read_models(models_root) if models_root else None,
         read_settings(settings_root, schema.schema("gpu")) if settings_root else None,
         is_whole=not has_errors(workflow_faults),
+        lock=None if lock_faults else lock,
     )
-    return project, [*faults, *model_faults, *workflow_faults]
+    return project, [*faults, *model_faults, *workflow_faults, *lock_faults]
 
 
 def _load(root: Path, name: str, kind: schema.Kind) -> tuple[Node | None, list[Diagnostic]]:

@@ -13,6 +13,7 @@ from .check import Checked, CheckedWorkflow
 from .client import client_values
 from .graph.catalog import CatalogFile
 from .handlers import handler_values
+from .lock import LockedModel
 from .maps import manifest, sourcemap
 from .names import setup_name
 from .pycode import Source, identifier, literal
@@ -111,17 +112,18 @@ def _config(checked: Checked) -> dict[str, Source]:
 def _models(checked: Checked) -> list[dict[str, Any]]:
     """Return the models in use, as utils/downloads.py reads them."""
     used = sorted({name for c in checked.workflows for name in c.uses.models})
-    return [_model_file(checked.models.models[name]) for name in used]
+    locked = checked.lock.models if checked.lock else {}
+    return [_model_file(checked.models.models[name], locked.get(name)) for name in used]
 
 
-def _model_file(model: Model) -> dict[str, Any]:
+def _model_file(model: Model, locked: LockedModel | None) -> dict[str, Any]:
     return {
         "name": model.name,
         "path": model.destination,
         "source": model.source,
-        "revision": model.source.get("revision"),
-        "size": None,
-        "sha256": model.source.get("sha256"),
+        "revision": locked.revision if locked else model.source.get("revision"),
+        "size": locked.size if locked else None,
+        "sha256": locked.sha256 if locked else model.source.get("sha256"),
         "gated": model.gated,
     }
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from ..diagnostics import Diagnostic
 from ..graph.catalog import Catalog, ClassType, open_catalog, versions
 from ..graph.families import Known
+from ..lock import Lock, with_lock
 from ..project import Project
-from ..spec import Models, Settings, Workflow
+from ..spec import Models, Pack, Settings, Workflow
 from .classes import UNCLEAR, check_links, resolve_classes
 from .fit import check_access, check_licenses, check_memory
 from .graphs import check_graphs
-from .models import check_declarations, check_unused, families_of
+from .lock import check_lock, check_resolved, packs_by_group
+from .models import check_declarations, check_unlocked, check_unused, families_of
 from .names import check_names, check_references
 from .params import check_params
 from .settings import check_settings, check_timeout
@@ -38,12 +40,18 @@ class CheckedWorkflow:
 
 @dataclass(frozen=True)
 class Checked:
-    """A project that can be rendered."""
+    """A project that can be rendered; `lock` is None where there is no generator.lock."""
 
     workflows: tuple[CheckedWorkflow, ...]
     models: Models
     settings: Settings
     catalog: Catalog
+    lock: Lock | None = None
+
+    @property
+    def groups(self) -> dict[str, tuple[Pack, ...]]:
+        """The packs in the image of each group of workflows; "" is no group."""
+        return packs_by_group(((one.workflow, one.uses) for one in self.workflows), self.models)
 
 
 def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
@@ -51,7 +59,8 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
 
     None comes back when models.yaml or gpu.yaml could not be read.
     """
-    settings, models = project.settings, project.models
+    settings, lock = project.settings, project.lock
+    models = with_lock(project.models, lock) if project.models else None
     known = versions(*project.catalogs)
     faults = check_names(project.workflows.values())
     if settings:
@@ -64,8 +73,8 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
     checked: list[CheckedWorkflow] = []
     seen: dict[str, list[Diagnostic]] = {}
     for name, workflow in project.workflows.items():
-        found, seen[name] = _check_workflow(workflow, models, settings, catalog, families)
-        checked.append(found)
+        one, seen[name] = _check_workflow(workflow, models, settings, catalog, families)
+        checked.append(one)
     for name, workflow in project.workflows.items():
         faults += _explained(workflow, seen[name], seen)
     if models is None or settings is None:
@@ -77,9 +86,14 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
     used = [(one.workflow, one.uses) for one in checked]
     faults += check_memory(used, models, settings) + check_licenses(used, models)
     is_clear = not any(fault.code in UNCLEAR for found in seen.values() for fault in found)
-    if project.is_whole and is_clear:
+    is_clear &= project.is_whole
+    if is_clear:
         faults += check_unused(models, (one.uses for one in checked), catalog)
-    return Checked(tuple(checked), models, settings, catalog), faults
+    found = Checked(tuple(checked), models, settings, catalog, lock)
+    faults += check_lock(lock, models) if lock else check_unlocked(models)
+    if lock and is_clear:
+        faults += check_resolved(lock, settings, found.groups)
+    return found, faults
 
 
 def _check_workflow(

@@ -55,7 +55,7 @@ def check_declarations(
     is read by code that knows its name, and needs none that ComfyUI lists. `unchecked` are the
     classes that may be of packs without node schemas.
     """
-    faults = _unlocked(models) + _unknown_families(models)
+    faults = _unknown_families(models)
     faults += [
         model.at.mapping["folder"].error(
             "wrong-folder", "folders are below models/ already", hint="leave out models/"
@@ -82,15 +82,15 @@ def _place(model: Model, key: str) -> Node:
     return model.at.mapping.get(key, model.at)
 
 
-def _unlocked(models: Models) -> list[Diagnostic]:
-    """Say once which models are pinned to no revision."""
+def check_unlocked(models: Models) -> list[Diagnostic]:
+    """Say once which models are pinned to no revision, where there is no lock."""
     loose = [m for m in models.models.values() if "hf" in m.source and "revision" not in m.source]
     if not loose:
         return []
     names = ", ".join(model.name for model in loose[:3]) + (", …" if len(loose) > 3 else "")
     count = "1 model has" if len(loose) == 1 else f"{len(loose)} models have"
     message = f"{count} no revision ({names}): what is downloaded may change"
-    hint = "pin source.revision to a commit of the repository"
+    hint = "pin them with make lock, or source.revision to a commit of the repository"
     at = loose[0].at.mapping["source"]
     return [at.report(Severity.INFO, "unlocked", message, hint=hint)]
 

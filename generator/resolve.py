@@ -1,0 +1,242 @@
+"""Resolve the specs into what generator.lock holds, by asking Hugging Face, git and an index."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from templates.utils.hub import Hub, own_token
+from templates.utils.patience import FetchFailed
+from templates.utils.urls import url_size
+
+from .check import Checked
+from .diagnostics import Diagnostic
+from .graph.words import did_you_mean, show
+from .load import Node
+from .lock import Inputs, Lock, LockedModel, LockedPack, inputs_of, is_locked, source_of
+from .requirements import (
+    COMFYUI_GIT,
+    RequirementsError,
+    compiled,
+    name_of,
+    requirements_at,
+)
+from .spec import Model, Pack
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_PARALLEL: Final = 8
+# What is not in the large-file storage of a repository is small; the server does not say its hash.
+_LARGEST_PLAIN: Final = 100 * 10**6
+_LICENSE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+()\[\]/-]{0,99}")
+
+
+class UnknownNameError(ValueError):
+    """A name that is to be updated is none of the lock's; the text says so."""
+
+
+def resolve(
+    checked: Checked, old: Lock, root: Path, update: Collection[str] = ()
+) -> tuple[Lock, list[Diagnostic]]:
+    """Return a lock of checked specs, and why it is not whole.
+
+    What `old` has as the specs say it is kept, but for what is in `update`: names of models and of
+    Python packages. Tokens are those of the user of this machine.
+
+    Raises:
+        UnknownNameError: when there is no such model or package.
+    """
+    _check_names(checked, old, update)
+    key = os.environ.get("CIVITAI_API_KEY", "")
+    hub = Hub.from_environment(own_token())
+    resolver = _Resolver(root, checked, old, hub, key, update)
+    return resolver.resolve(), resolver.faults
+
+
+def _check_names(checked: Checked, old: Lock, update: Iterable[str]) -> None:
+    models = checked.models
+    known = {name for name, model in models.models.items() if "volume" not in model.source}
+    known |= {name_of(line) for lines in old.requirements.values() for line in lines}
+    for name in update:
+        if name in known:
+            continue
+        if name in models.packs:
+            reason = f"the commit of pack {show(name)} is written in models.yaml: change it there"
+        elif name in models.models:
+            reason = f"model {show(name)} is on a Volume, and not locked"
+        else:
+            reason = f"there is no model and no locked package {show(name)}"
+            reason += f"; {near}" if (near := did_you_mean(name, known)) else ""
+        raise UnknownNameError(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolver:
+    """Asks for what a lock does not have as the specs say it, and for what is to be updated."""
+
+    root: Path
+    checked: Checked
+    old: Lock
+    hub: Hub
+    civitai_key: str = ""
+    update: Collection[str] = ()
+    faults: list[Diagnostic] = field(default_factory=list)
+
+    def resolve(self) -> Lock:
+        """Return the lock. What could not be resolved is not in it: `faults` say why."""
+        models = self._models()
+        requirements, resolved = self._requirements()
+        packs = self.checked.models.packs.values()
+        return Lock(
+            models,
+            {pack.name: _locked_pack(pack) for pack in packs},
+            requirements,
+            resolved,
+        )
+
+    def _models(self) -> dict[str, LockedModel]:
+        locked: dict[str, LockedModel] = {}
+        open_: dict[str, Model] = {}
+        for name, model in self.checked.models.models.items():
+            if "volume" in model.source:
+                continue
+            known = self.old.models.get(name)
+            if known is not None and name not in self.update and is_locked(known, model):
+                locked[name] = known
+            else:
+                open_[name] = model
+        repos = {
+            (m.source["hf"], m.source.get("revision")) for m in open_.values() if "hf" in m.source
+        }
+        about = _each(lambda key: self.hub.repository(*key), repos)
+
+        def lock(name: str) -> LockedModel:
+            model = open_[name]
+            if "url" in model.source:
+                return self._at_url(model)
+            info = about[model.source["hf"], model.source.get("revision")]
+            if isinstance(info, Exception):
+                raise info
+            return self._of_repository(model, info)
+
+        for name, found in _each(lock, open_).items():
+            if isinstance(found, LockedModel):
+                locked[name] = found
+            else:
+                message = f"model {show(name)}: {found}"
+                self.faults.append(_unresolved(open_[name].at.mapping["source"], message))
+        return locked
+
+    def _at_url(self, model: Model) -> LockedModel:
+        size = url_size(model.source["url"], self.civitai_key)
+        sha256 = model.source["sha256"]
+        return LockedModel(model.name, source_of(model), None, size, sha256)
+
+    def _of_repository(self, model: Model, info: "ModelInfo") -> LockedModel:
+        repo, file = model.source["hf"], model.source["file"]
+        files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+        if file not in files or info.sha is None:
+            near = did_you_mean(file, files)
+            raise FetchFailed(f"{repo} has no file {file}" + (f"; {near}" if near else ""))
+        found = files[file]
+        if found.lfs is not None:
+            size, sha256 = found.lfs.size, found.lfs.sha256
+        else:
+            size, sha256 = self._hashed(repo, file, info.sha, found.size or 0)
+        card = vars(info.card_data) if info.card_data else {}
+        license_ = card.get("license_name") or card.get("license")
+        is_plain = isinstance(license_, str) and _LICENSE.fullmatch(license_)
+        return LockedModel(
+            model.name,
+            source_of(model),
+            info.sha,
+            size,
+            sha256,
+            gated=bool(info.gated),
+            license=license_ if is_plain else None,
+        )
+
+    def _hashed(self, repo: str, file: str, commit: str, size: int) -> tuple[int, str]:
+        """Return size and hash of a small file, by downloading it."""
+        if size > _LARGEST_PLAIN:
+            raise FetchFailed(f"{repo} does not say the SHA-256 of {file}, and it is large")
+        with TemporaryDirectory(prefix="lock-") as folder:
+            data = self.hub.download(repo, file, commit, Path(folder)).read_bytes()
+        return len(data), hashlib.sha256(data).hexdigest()
+
+    def _requirements(self) -> tuple[dict[str, tuple[str, ...]], dict[str, Inputs]]:
+        settings, groups = self.checked.settings, self.checked.groups
+        inputs = {group: inputs_of(settings, packs) for group, packs in groups.items()}
+        open_ = [group for group in groups if self._is_open(group, inputs[group])]
+        texts = self._texts({pack.name for group in open_ for pack in groups[group]}, bool(open_))
+        requirements: dict[str, tuple[str, ...]] = {}
+        for group, packs in groups.items():
+            known = self.old.requirements.get(group, ())
+            wanted = {"gpu.yaml": "\n".join(settings.requirements), "ComfyUI": texts.get("", "")}
+            declared = [*settings.requirements]
+            for pack in packs:
+                wanted[pack.name] = "\n".join((*pack.pip, texts.get(pack.name, "")))
+                declared += pack.pip
+            requirements[group] = known
+            if group not in open_ or self.faults:
+                continue
+            try:
+                requirements[group] = compiled(
+                    wanted, declared, settings.python, known, self.update, self.root
+                )
+            except RequirementsError as error:
+                at = settings.at.mapping.get("requirements", settings.at)
+                self.faults.append(_unresolved(at, str(error)))
+        return requirements, inputs
+
+    def _is_open(self, group: str, inputs: Inputs) -> bool:
+        names = {name_of(line) for line in self.old.requirements.get(group, ())}
+        return self.old.resolved.get(group) != inputs or not names.isdisjoint(self.update)
+
+    def _texts(self, used: Collection[str], has_comfyui: bool) -> dict[str, str]:
+        """Return the requirements.txt of packs by their names, and of ComfyUI by "".
+
+        The packs are those in use, and those whose commit is to be locked.
+        """
+        comfyui = self.checked.settings.comfyui.commit
+        at = self.checked.settings.at.mapping["comfyui"].mapping["commit"]
+        wanted = {"": (COMFYUI_GIT, comfyui, at)} if has_comfyui else {}
+        for name, pack in self.checked.models.packs.items():
+            if name in used or self.old.packs.get(name) != _locked_pack(pack):
+                wanted[name] = (pack.git, pack.commit, pack.at.mapping["commit"])
+        found = _each(lambda name: requirements_at(*wanted[name][:2]), wanted)
+        for name, text in found.items():
+            if not isinstance(text, str):
+                self.faults.append(_unresolved(wanted[name][2], str(text)))
+        return {name: text for name, text in found.items() if isinstance(text, str)}
+
+
+def _each(ask: Callable[[Key], Value], keys: Iterable[Key]) -> dict[Key, Value | Exception]:
+    """Ask for many things at once; return what came of each."""
+
+    def answer(key: Key) -> Value | Exception:
+        try:
+            return ask(key)
+        except (FetchFailed, RequirementsError) as error:
+            return error
+
+    keys = sorted(keys, key=repr)
+    with ThreadPoolExecutor(_PARALLEL) as threads:
+        return dict(zip(keys, threads.map(answer, keys), strict=True))
+
+
+def _locked_pack(pack: Pack) -> LockedPack:
+    return LockedPack(pack.name, pack.git, pack.commit)
+
+
+def _unresolved(at: Node, message: str) -> Diagnostic:
+    return at.error("unresolved", message)

@@ -1,0 +1,562 @@
+"""generator.lock: what is asked for, what is kept, and where specs and lock differ."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from generator.cli import main
+from generator.lock import Lock, LockedModel, parse, text_of
+from generator.render import render
+from templates.utils import patience
+
+from .conftest import MakeProject, load_and_check
+from .hub_server import HubServer, Repo, hub_server
+from .sources import Sources
+
+REPO = "acme/models"
+FILES = {"split/a.safetensors": b"a" * 1000, "b.safetensors": b"b" * 2000}
+WORKFLOW = """\
+graph:
+  1: {class_type: CheckpointLoaderSimple, inputs: {ckpt_name: a.safetensors}}
+  2: {class_type: EmptyLatentImage, inputs: {width: 64, height: 64, batch_size: 1}}
+  3: {class_type: VAEDecode, inputs: {samples: [2, 0], vae: [1, 2]}}
+  4: {class_type: SaveImage, inputs: {images: [3, 0], filename_prefix: x}}
+packs: [ComfyUI-GGUF]
+"""
+MODELS = """\
+models:
+  a:
+    source: {{hf: acme/models, file: split/a.safetensors}}
+    folder: checkpoints
+  b:
+    source: {{hf: acme/models, file: b.safetensors}}
+    folder: vae
+  u:
+    source: {{url: "{url}/u.safetensors", sha256: {sha256}}}
+    folder: vae
+  v:
+    source: {{volume: mine, file: loras/v.safetensors}}
+    folder: loras
+packs:
+  ComfyUI-GGUF:
+    git: https://github.com/city96/ComfyUI-GGUF
+    commit: {commit}
+    pip: [gguf]
+"""
+GPU = """\
+app: test-app
+python: "3.11"
+comfyui: {{version: 0.3.71, commit: {comfyui}}}
+requirements: [fastapi==0.115.4]
+volumes: {{mine: /root/models}}
+gpus:
+  default: l40s
+  l40s: {{modal: L40S, vram_gb: 48, price_per_second: 0.000542}}
+"""
+LOCK = """\
+# What the specs resolve to, by make lock. Commit it, and do not edit it.
+version 1
+model a file=split/a.safetensors gated=false hf=acme/models license=apache-2.0 revision={revision} sha256={a} size=1000
+model b file=b.safetensors gated=false hf=acme/models license=apache-2.0 revision={revision} sha256={b} size=2000
+model u gated=false sha256={u} size=3 url={url}/u.safetensors
+pack ComfyUI-GGUF commit={pack} git=https://github.com/city96/ComfyUI-GGUF
+requirement fastapi==0.115.4
+requirement gguf==2.0
+requirement numpy==1.9
+requirement torch==3.0
+"""
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.01)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with hub_server() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.add(REPO, FILES)
+        server.repos[REPO].license = "apache-2.0"
+        server.other["/u.safetensors"] = ({}, b"uuu")
+        yield server
+
+
+@pytest.fixture
+def sources(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Sources:
+    made = Sources(tmp_path_factory.mktemp("sources"), monkeypatch)
+    made.wheel("fastapi", "0.115.4")
+    made.wheel("torch", "3.0", ["numpy"])
+    made.wheel("gguf", "2.0", ["numpy<2"])
+    made.wheel("numpy", "1.9")
+    made.wheel("numpy", "2.3")
+    return made
+
+
+@pytest.fixture
+def project(make_project: MakeProject, hub: HubServer, sources: Sources) -> Path:
+    comfyui = sources.commit("comfyanonymous/ComfyUI", requirements_txt="torch\n")
+    commit = sources.commit("city96/ComfyUI-GGUF", README_md="no requirements\n")
+    return make_project(
+        {"it": WORKFLOW},
+        models=MODELS.format(url=hub.url, sha256=sha256(b"uuu"), commit=commit),
+        gpu=GPU.format(comfyui=comfyui),
+    )
+
+
+@pytest.fixture
+def lock(project: Path) -> Callable[..., int]:
+    """Return a function that runs the command."""
+    return lambda *arguments: main(["lock", "--project", str(project), *arguments])
+
+
+def text(project: Path) -> str:
+    return (project / "generator.lock").read_text()
+
+
+def lines(project: Path, start: str) -> list[str]:
+    return [line for line in text(project).splitlines() if line.startswith(start)]
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new))
+
+
+def errors(project: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return what validate says is an error, without the folder."""
+    capsys.readouterr()
+    main(["validate", "--project", str(project), "--quiet"])
+    return [line.removeprefix(f"{project}/") for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_lock_holds_all_that_the_specs_stand_for(
+    project: Path, hub: HubServer, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lock() == 0
+    pack = re.findall("commit: (.{40})", (project / "models.yaml").read_text())[0]
+    assert text(project).partition("resolved ")[0] == LOCK.format(
+        revision=hub.repos[REPO].head,
+        a=sha256(FILES["split/a.safetensors"]),
+        b=sha256(FILES["b.safetensors"]),
+        u=sha256(b"uuu"),
+        url=hub.url,
+        pack=pack,
+    )
+    assert len(lines(project, "resolved ")) == 1
+    assert "3 models (0.0 GB), 1 pack, 4 packages" in capsys.readouterr().err
+    assert str(project) not in text(project)
+    assert hub.sent() <= 3  # no model was downloaded
+
+
+def test_a_lock_that_fits_is_kept_and_asks_nobody(
+    project: Path, hub: HubServer, lock: Callable[..., int], sources: Sources
+) -> None:
+    lock()
+    before = text(project)
+    hub.asked.clear()
+    hub.add(REPO, {"b.safetensors": b"newer"})
+    sources.wheel("torch", "4.0")
+    assert lock() == 0
+    assert (text(project), hub.asked) == (before, [])
+
+
+def test_the_same_specs_give_the_same_bytes(project: Path, lock: Callable[..., int]) -> None:
+    lock()
+    before = (project / "generator.lock").read_bytes()
+    (project / "generator.lock").unlink()
+    lock()
+    assert (project / "generator.lock").read_bytes() == before
+    read, faults = parse(before.decode())
+    assert (text_of(read).encode(), faults) == (before, [])
+
+
+def test_update_locks_what_it_names_anew(
+    project: Path, hub: HubServer, lock: Callable[..., int], sources: Sources
+) -> None:
+    lock()
+    old = hub.repos[REPO].head
+    new = hub.add(REPO, {"b.safetensors": b"newer"})
+    for version in ("3.1", "4.0"):
+        sources.wheel("torch", version, ["numpy"])
+    sources.wheel("numpy", "1.10")
+    assert lock("--update", "b") == 0
+    assert f"revision={old}" in lines(project, "model a ")[0]
+    assert f"revision={new} sha256={sha256(b'newer')} size=5" in lines(project, "model b ")[0]
+    assert "requirement torch==3.0" in text(project)
+    assert lock("--update", "torch") == 0
+    assert lines(project, "requirement ")[2:] == [
+        "requirement numpy==1.9", "requirement torch==4.0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("bb", 'there is no model and no locked package "bb"; did you mean "b"?'),
+        ("v", 'model "v" is on a Volume, and not locked'),
+        ("ComfyUI-GGUF", "is written in models.yaml: change it there"),
+    ],
+)
+def test_update_refuses_what_it_cannot_update(
+    lock: Callable[..., int], capsys: pytest.CaptureFixture[str], name: str, reason: str
+) -> None:
+    assert lock("--update", name) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_check_writes_nothing_and_asks_nobody(
+    project: Path, hub: HubServer, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lock("--check") == 1
+    assert "there is no" in capsys.readouterr().err
+    lock()
+    hub.asked.clear()
+    assert lock("--check") == 0
+    edit(project / "models.yaml", "file: b.safetensors", "file: c.safetensors")
+    before = text(project)
+    assert lock("--check") == 1
+    assert "error[lock-drift]" in capsys.readouterr().out
+    assert (text(project), hub.asked) == (before, [])
+
+
+DRIFTS = {
+    "another file": (
+        "models.yaml", "file: b.safetensors", "file: c.safetensors",
+        'models.yaml:6:13: error[lock-drift] generator.lock has model "b" from elsewhere',
+    ),
+    "a revision": (
+        "models.yaml", "file: b.safetensors", f"file: b.safetensors, revision: {'a' * 40}",
+        'models.yaml:6:62: error[lock-drift] generator.lock has another revision of model "b"',
+    ),
+    "a hash": (
+        "models.yaml", sha256(b"uuu"), "a" * 64,
+        'another sha256 of model "u"',
+    ),
+    "a new model": (
+        "models.yaml", "  v:\n", "  w: {source: {hf: acme/models, file: x.pt}, folder: vae}\n  v:\n",
+        'models.yaml:11:15: error[lock-drift] generator.lock has no model "w"',
+    ),
+    "a renamed model": (
+        "models.yaml", "  b:\n", "  c:\n",
+        'generator.lock:4:1: error[lock-drift] models.yaml declares no model "b"',
+    ),
+    "a pack's commit": (
+        "models.yaml", "commit: .{40}", f"commit: {'b' * 40}",
+        'models.yaml:17:13: error[lock-drift] generator.lock has another commit of pack "ComfyUI-GGUF"',
+    ),
+    "a pack's address": (
+        "models.yaml", "com/city96/", "com/somebody/",
+        'another git of pack "ComfyUI-GGUF"',
+    ),
+    "a pack's requirements": (
+        "models.yaml", r"\[gguf\]", "[gguf<3]",
+        "models.yaml:16:5: error[lock-drift] generator.lock was made for other packs, or other "
+        "requirements of packs",
+    ),
+    "the requirements": (
+        "gpu.yaml", r"\[fastapi==0.115.4\]", "[fastapi==0.115.4, httpx==1]",
+        "gpu.yaml:4:15: error[lock-drift] generator.lock was made with other requirements",
+    ),
+    "the version of Python": (
+        "gpu.yaml", '"3.11"', '"3.12"',
+        "gpu.yaml:2:9: error[lock-drift] generator.lock was made for Python 3.11",
+    ),
+    "the commit of ComfyUI": (
+        "gpu.yaml", "commit: .{40}", f"commit: {'c' * 40}",
+        "gpu.yaml:3:36: error[lock-drift] generator.lock was made for ComfyUI at commit ",
+    ),
+    "packs in use": (
+        "workflows/it.yaml", r"packs: \[ComfyUI-GGUF\]", "",
+        "gpu.yaml:1:1: error[lock-drift] generator.lock was made for other packs",
+    ),
+    "a group": (
+        "workflows/it.yaml", "graph:\n", "group: one\ngraph:\n",
+        'gpu.yaml:4:15: error[lock-drift] generator.lock has no requirements of the image of group "one"',
+    ),
+}  # fmt: skip
+
+
+def test_what_differs_is_an_error_with_its_place(
+    project: Path, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock()
+    for name, (file, old, new, message) in DRIFTS.items():
+        before = (project / file).read_text()
+        after, count = re.subn(old, new, before)
+        assert count == 1, name
+        (project / file).write_text(after)
+        found = errors(project, capsys)
+        (project / file).write_text(before)
+        assert any(message in line for line in found), (name, found)
+        assert all("run make lock" in line for line in found)
+    assert errors(project, capsys) == []
+
+
+def test_a_gated_model_is_to_be_declared_as_such(
+    project: Path, hub: HubServer, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files are listed to everybody, so the lock itself needs no token."""
+    hub.repos[REPO].gated, hub.repos[REPO].token = True, "hf_secret"
+    assert lock() == 0
+    assert "gated=true" in lines(project, "model a ")[0]
+    assert errors(project, capsys) == [
+        f"models.yaml:{line}:13: error[lock-drift] acme/models is gated; "
+        "add gated: true to the model"
+        for line in (3, 6)
+    ]
+
+
+def test_the_locks_of_models_are_rendered(
+    project: Path, hub: HubServer, lock: Callable[..., int]
+) -> None:
+    lock()
+    checked, _ = load_and_check(project)
+    assert checked is not None
+    [model] = json.loads(render(checked)["models.json"])
+    assert model == {
+        "name": "a",
+        "path": "checkpoints/a.safetensors",
+        "source": {"hf": REPO, "file": "split/a.safetensors"},
+        "revision": hub.repos[REPO].head,
+        "size": 1000,
+        "sha256": sha256(FILES["split/a.safetensors"]),
+        "gated": False,
+    }
+    assert checked.models.models["a"].license == "apache-2.0"
+
+
+def unresolved(output: str) -> list[str]:
+    return [line.partition("error[unresolved] ")[2] for line in output.splitlines()]
+
+
+def test_everything_that_cannot_be_locked_is_told_at_once(
+    project: Path, hub: HubServer, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing is written."""
+    hub.repos["acme/private"] = Repo({"0" * 40: {"x.pt": b"x"}}, token="hf_secret")
+    edit(project / "models.yaml", "file: b.safetensors", "file: bb.safetensors")
+    edit(project / "models.yaml", "u.safetensors", "nothing.safetensors")
+    edit(project / "models.yaml", "    commit: ", f"    commit: {'b' * 40} # ")
+    edit(
+        project / "models.yaml",
+        "  v:\n",
+        "  w: {source: {hf: acme/nowhere, file: w.pt}, folder: vae}\n"
+        "  x: {source: {hf: acme/private, file: x.pt}, folder: vae}\n"
+        f"  y: {{source: {{hf: acme/models, file: y.pt, revision: {'a' * 40}}}, folder: vae}}\n"
+        "  v:\n",
+    )
+    assert lock() == 1
+    output = capsys.readouterr()
+    found = unresolved(output.out)
+    assert found[:-1] == [
+        'model "b": acme/models has no file bb.safetensors; did you mean "b.safetensors"?',
+        'model "u": http://127.0.0.1/nothing.safetensors is answered with status 404',
+        'model "w": there is no repository acme/nowhere, or it is private: there is no token '
+        "(status 401)",
+        'model "x": there is no repository acme/private, or it is private: there is no token '
+        "(status 401)",
+        f'model "y": acme/models has no revision {"a" * 40}',
+    ]
+    assert found[-1].startswith(
+        f"https://github.com/city96/ComfyUI-GGUF has no commit {'b' * 40}: "
+    )
+    assert "nothing locked: 6 errors" in output.err
+    assert not (project / "generator.lock").exists()
+
+
+def test_a_token_opens_a_private_repository(
+    project: Path,
+    hub: HubServer,
+    lock: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hub.repos[REPO].token = "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert lock() == 0
+    assert "hf_secret" not in text(project) + "".join(capsys.readouterr())
+    assert {a.authorization for a in hub.asked if a.path == "/u.safetensors"} == {""}
+
+
+@pytest.mark.usefixtures("project")
+def test_a_server_that_is_busy_for_a_while(hub: HubServer, lock: Callable[..., int]) -> None:
+    hub.busy[f"/api/models/{REPO}"] = 3
+    assert lock() == 0
+    assert hub.busy[f"/api/models/{REPO}"] == 0
+
+
+def test_a_server_that_nobody_reaches(
+    lock: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert lock() == 1
+    assert unresolved(capsys.readouterr().out) == [
+        f'model "{name}": the connection broke (ConnectError), 5 times in a row' for name in "ab"
+    ]
+
+
+def test_a_small_file_is_hashed_here(
+    project: Path, hub: HubServer, lock: Callable[..., int]
+) -> None:
+    """Outside of large-file storage the server says no SHA-256."""
+    hub.repos[REPO].plain = ("b.safetensors",)
+    assert lock() == 0
+    expected = f"sha256={sha256(FILES['b.safetensors'])} size=2000"
+    assert lines(project, "model b ")[0].endswith(expected)
+
+
+def test_packs_bring_their_requirements(
+    project: Path, lock: Callable[..., int], sources: Sources
+) -> None:
+    """Those in their repositories at their commits."""
+    sources.wheel("extra", "1.0")
+    sources.wheel("late", "1.0")
+    commit = sources.commit("city96/ComfyUI-GGUF", requirements_txt="extra # why\n")
+    sources.commit("city96/ComfyUI-GGUF", requirements_txt="late\n")
+    models = (project / "models.yaml").read_text()
+    (project / "models.yaml").write_text(re.sub("commit: .{40}", f"commit: {commit}", models))
+    assert lock() == 0
+    assert "requirement extra==1.0\n" in text(project)
+    assert "late" not in text(project)
+
+
+def test_requirements_that_clash(
+    project: Path, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """uv says which do."""
+    edit(project / "models.yaml", "[gguf]", '[gguf, "numpy>=2"]')
+    assert lock() == 1
+    [found] = unresolved(capsys.readouterr().out)
+    assert "numpy>=2" in found
+    assert "unsatisfiable" in found
+
+
+@pytest.mark.parametrize(
+    ("declared", "kept"),
+    [
+        ("", None),
+        ("onnxruntime-gpu", "onnxruntime-gpu"),
+        ("onnxruntime", "onnxruntime"),
+        ("onnxruntime, onnxruntime-gpu", None),
+    ],
+)
+def test_packages_that_overwrite_each_other(
+    project: Path,
+    lock: Callable[..., int],
+    sources: Sources,
+    capsys: pytest.CaptureFixture[str],
+    declared: str,
+    kept: str | None,
+) -> None:
+    """The one that the project names stays; if it names none, that is an error."""
+    sources.wheel("onnxruntime", "1.0")
+    sources.wheel("onnxruntime-gpu", "1.0")
+    sources.wheel("both", "1.0", ["onnxruntime", "onnxruntime-gpu"])
+    edit(project / "models.yaml", "[gguf]", f"[both, {declared}]" if declared else "[both]")
+    assert lock() == (1 if kept is None else 0)
+    if kept is None:
+        [found] = unresolved(capsys.readouterr().out)
+        assert found.startswith("onnxruntime and onnxruntime-gpu overwrite each other, and ")
+    else:
+        assert lines(project, "requirement onnx") == [f"requirement {kept}==1.0"]
+
+
+def test_each_group_has_requirements_of_its_own(project: Path, lock: Callable[..., int]) -> None:
+    """So packs that clash can be used in one app."""
+    other = WORKFLOW.replace("packs: [ComfyUI-GGUF]", "group: other")
+    (project / "workflows" / "other.yaml").write_text(other)
+    assert lock() == 0
+    assert lines(project, "requirement ") == [
+        "requirement fastapi==0.115.4",
+        "requirement fastapi==0.115.4 group=other",
+        "requirement gguf==2.0",
+        "requirement numpy==1.9",
+        "requirement numpy==2.3 group=other",
+        "requirement torch==3.0",
+        "requirement torch==3.0 group=other",
+    ]
+    read, _ = parse(text(project))
+    assert read.constraints == ("fastapi==0.115.4", "torch==3.0")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "<<<<<<< HEAD",
+        "version 2",
+        "model a",
+        "model a hf=x file=y",
+        f"model a gated=maybe hf=x file=y revision={'a' * 40} sha256={'1' * 64}",
+        f"model a gated=true hf=x file=y revision=main sha256={'1' * 64}",
+        f"model a gated=true hf=x file=y sha256={'1' * 64}",
+        f"model a gated=true url=x sha256={'1' * 64} size=many",
+        f"model a gated=true url=x sha256={'1' * 64} colour=red",
+        "pack x commit=1",
+        "requirement a==1 b==2",
+        "resolved python=3.11",
+        "model 'a",
+    ],
+)
+def test_a_line_that_says_nothing(
+    project: Path, lock: Callable[..., int], capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    lock()
+    before = text(project)
+    (project / "generator.lock").write_text(before + line + "\n")
+    number = len(before.splitlines()) + 1
+    [found] = errors(project, capsys)
+    assert found.startswith(f"generator.lock:{number}:1: error[bad-lock] ")
+    assert lock() == 0
+    assert text(project) == before
+
+
+def test_a_lock_that_is_no_text(
+    project: Path, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "generator.lock").write_bytes(b"\xff")
+    [found] = errors(project, capsys)
+    assert "error[bad-lock] the lock cannot be read: it is no UTF-8" in found
+    assert lock() == 0
+
+
+def test_words_that_a_line_could_break_on() -> None:
+    model = LockedModel(
+        "a", {"hf": "x/y", "file": "a 'b\" #c.bin"}, "1" * 40, None, "2" * 64, license="x = [y] 'z"
+    )
+    lock = Lock(models={"a": model}, requirements={"g": ("a @ https://x/y;z",)})
+    read, faults = parse(text_of(lock))
+    assert (read, faults) == (lock, [])
+
+
+def test_faults_of_specs_stop_it(
+    project: Path, hub: HubServer, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(project / "workflows/it.yaml", "CheckpointLoaderSimple", "CheckpointLoaderSimpel")
+    assert lock() == 1
+    assert "unknown-class" in capsys.readouterr().out
+    assert hub.asked == []
+
+
+def test_it_is_written_as_a_whole_or_not_at_all(
+    project: Path, lock: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock()
+    before = text(project)
+    edit(project / "models.yaml", "  u:\n", "  uu:\n")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert lock() == 2
+    assert text(project) == before
+    assert [path.name for path in project.glob(".generator.lock*")] == []
