@@ -31,6 +31,9 @@ _VERSION: Final = "version 1"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SOURCES: Final = ("hf", "file", "url")
+# Each build of torch asks for its own versions of these: the one from PyPI for others than the one
+# for the same version and another CUDA.
+_OF_TORCH: Final = ("cuda-", "nvidia-", "triton==")
 _DIGEST_LENGTH: Final = 16
 
 
@@ -86,9 +89,14 @@ class Lock:
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """The requirements that the images of all groups share."""
-        groups = [frozenset(lines) for lines in self.requirements.values()]
+        """What the images of all groups are to install, if they install it."""
+        groups = [frozenset(self.pinned(group)) for group in self.requirements]
         return tuple(sorted(frozenset.intersection(*groups))) if groups else ()
+
+    def pinned(self, group: str) -> tuple[str, ...]:
+        """What the image of a group is to install, but for what its build of torch chooses."""
+        lines = self.requirements.get(group, ())
+        return tuple(line for line in lines if not line.startswith(_OF_TORCH))
 
     @property
     def summary(self) -> str:

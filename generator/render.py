@@ -48,7 +48,7 @@ def render(checked: Checked) -> Files:
     tracker = environment.get_template("utils/cost_tracker.py.j2")
     rendered["utils/cost_tracker.py"] = tracker.render(_prices(checked.settings))
     files = formatted(rendered) | _copied() | _graph(checked)
-    files["constraints.txt"] = "".join(f"{r}\n" for r in checked.settings.requirements).encode()
+    files["constraints.txt"] = _constraints(checked)
     files["models.json"] = _json(_models(checked))
     files["sourcemap.json"] = _json(sourcemap(checked))
     files["manifest.json"] = _json(manifest(checked, files))
@@ -107,6 +107,12 @@ def _config(checked: Checked) -> dict[str, Source]:
         "max_media_pixels": settings.limits.media_pixels,
     }
     return {key: literal(value) for key, value in (asdict(settings.scaling) | values).items()}
+
+
+def _constraints(checked: Checked) -> bytes:
+    """Return the versions that every image keeps to: the locked ones, else those in gpu.yaml."""
+    lines = checked.lock.constraints if checked.lock else checked.settings.requirements
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _models(checked: Checked) -> list[dict[str, Any]]:

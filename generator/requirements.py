@@ -5,43 +5,23 @@ models.yaml says of them, and the requirements.txt in their repositories.
 """
 
 import os
-import re
 import subprocess
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from uv import find_uv_bin
 
+from templates.image_build.requirements import lines_of, overrides, replacements, suspects
+
 COMFYUI_GIT: Final = "https://github.com/comfyanonymous/ComfyUI"
 
 _SECONDS: Final = 900
-_NAME: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)")
-_SEPARATORS: Final = re.compile(r"[-_.]+")
-# Packages that overwrite each other's files: the one that was installed last is imported.
-_VARIANTS: Final = (
-    frozenset(("onnxruntime", "onnxruntime-gpu")),
-    frozenset(
-        (
-            "opencv-contrib-python",
-            "opencv-contrib-python-headless",
-            "opencv-python",
-            "opencv-python-headless",
-        )
-    ),
-)
-_NOWHERE: Final = 'sys_platform == "nowhere"'
 
 
 class RequirementsError(RuntimeError):
     """The packages cannot be resolved; the text says why."""
-
-
-def name_of(requirement: str) -> str:
-    """Return the name of the package that a requirement is about, as indexes write it."""
-    found = _NAME.match(requirement.strip())
-    return _SEPARATORS.sub("-", found[1]).lower() if found else ""
 
 
 def requirements_at(git: str, commit: str) -> str:
@@ -66,7 +46,6 @@ def requirements_at(git: str, commit: str) -> str:
 
 def compiled(
     wanted: Mapping[str, str],
-    declared: Iterable[str],
     python: str,
     locked: Sequence[str],
     update: Collection[str],
@@ -75,70 +54,35 @@ def compiled(
     """Return all packages that an image needs, each at one version, sorted.
 
     `wanted` are texts of requirements by whose they are. What `locked` says is kept where it fits,
-    but for the packages in `update`. Of packages that overwrite each other, the one stays that is
-    among `declared`.
+    but for the packages in `update`. Of packages that are builds of one library, the one is taken
+    that the image takes.
 
     Raises:
-        RequirementsError: when no versions fit together, or nobody says which package stays.
+        RequirementsError: when no versions fit together.
     """
-    with TemporaryDirectory(prefix="lock-") as folder:
-        run = _Compile(Path(folder), wanted, python, locked, update, cwd)
-        found = run(())
-        dropped = _dropped({name_of(line) for line in found}, {name_of(d) for d in declared})
-        return run(dropped) if dropped else found
-
-
-def _dropped(found: set[str], declared: set[str]) -> list[str]:
-    """Return the packages that are to give way to others that take their place."""
-    dropped: list[str] = []
-    for variants in _VARIANTS:
-        here = sorted(variants & found)
-        if len(here) < 2:
-            continue
-        kept = sorted(variants & declared)
-        if len(kept) != 1:
-            said = f"and {' and '.join(kept)} are" if kept else "and none of them is"
-            raise RequirementsError(
-                f"{' and '.join(here)} overwrite each other, {said} declared: name the one that is "
-                "to stay in requirements: of gpu.yaml or pip: of a pack"
-            )
-        dropped += [name for name in here if name not in kept]
-    return dropped
-
-
-class _Compile:
-    """Runs `uv pip compile` in a folder."""
-
-    def __init__(
-        self,
-        folder: Path,
-        wanted: Mapping[str, str],
-        python: str,
-        locked: Sequence[str],
-        update: Collection[str],
-        cwd: Path,
-    ) -> None:
-        self._folder, self._python, self._update, self._cwd = folder, python, update, cwd
-        self._inputs = [folder / f"{number}.in" for number in range(len(wanted))]
-        for path, (owner, text) in zip(self._inputs, wanted.items(), strict=True):
-            path.write_text(f"# {owner}\n{text}\n", encoding="utf-8")
-        self._output = folder / "requirements.txt"
-        self._output.write_text("".join(f"{line}\n" for line in locked), encoding="utf-8")
-
-    def __call__(self, dropped: Collection[str]) -> tuple[str, ...]:
-        overrides = self._folder / "overrides.txt"
-        overrides.write_text("".join(f"{name} ; {_NOWHERE}\n" for name in dropped), "utf-8")
+    asked = {owner: lines_of(text) for owner, text in wanted.items()}
+    with TemporaryDirectory(prefix="lock-") as name:
+        folder = Path(name)
+        texts = [*wanted.values(), "\n".join(replacements(asked))]
+        inputs = [folder / f"{number}.in" for number in range(len(texts))]
+        for path, text in zip(inputs, texts, strict=True):
+            path.write_text(f"{text}\n", "utf-8")
+        (folder / "overrides").write_text("\n".join(overrides(asked)), "utf-8")
+        output = folder / "requirements.txt"
+        output.write_text("".join(f"{line}\n" for line in locked), "utf-8")
         command = [
             *(find_uv_bin(), "pip", "compile", "--quiet", "--no-progress", "--color=never"),
             *("--no-header", "--no-annotate", "--python-platform=linux"),
-            *(f"--python-version={self._python}", f"--output-file={self._output}"),
-            *(f"--override={overrides}" for _ in range(bool(dropped))),
-            *(f"--upgrade-package={name}" for name in self._update),
-            *map(str, self._inputs),
+            *(f"--python-version={python}", f"--overrides={folder / 'overrides'}"),
+            *(f"--upgrade-package={package}" for package in update),
+            *(f"--output-file={output}", *map(str, inputs)),
         ]
-        _run(command, self._cwd, dict(os.environ))
-        lines = self._output.read_text("utf-8").splitlines()
-        return tuple(sorted(line for line in lines if line and not line.startswith("#")))
+        try:
+            _run(command, cwd, os.environ)
+        except RequirementsError as error:
+            who = "; ".join(suspects(asked))
+            raise RequirementsError(f"{error}; who asks: {who}" if who else f"{error}") from error
+        return tuple(sorted(lines_of(output.read_text("utf-8"))))
 
 
 class _Git:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from templates.image_build.requirements import name_of
 from templates.utils.hub import Hub, own_token
 from templates.utils.patience import FetchFailed
 from templates.utils.urls import url_size
@@ -23,7 +24,6 @@ from .requirements import (
     COMFYUI_GIT,
     RequirementsError,
     compiled,
-    name_of,
     requirements_at,
 )
 from .spec import Model, Pack
@@ -182,16 +182,14 @@ class _Resolver:
         for group, packs in groups.items():
             known = self.old.requirements.get(group, ())
             wanted = {"gpu.yaml": "\n".join(settings.requirements), "ComfyUI": texts.get("", "")}
-            declared = [*settings.requirements]
             for pack in packs:
                 wanted[pack.name] = "\n".join((*pack.pip, texts.get(pack.name, "")))
-                declared += pack.pip
             requirements[group] = known
             if group not in open_ or self.faults:
                 continue
             try:
                 requirements[group] = compiled(
-                    wanted, declared, settings.python, known, self.update, self.root
+                    wanted, settings.python, known, self.update, self.root
                 )
             except RequirementsError as error:
                 at = settings.at.mapping.get("requirements", settings.at)

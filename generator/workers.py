@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .check import Checked, CheckedWorkflow
+from .lock import Lock
 from .pycode import Source, docstring, identifier, literal
 from .spec import Gpu, Pack, Settings
 
@@ -67,8 +68,7 @@ def worker_classes(checked: Checked) -> list[WorkerClass]:
 
 def images(checked: Checked) -> list[Image]:
     """Return the images of workers, one for each group."""
-    groups = sorted({one.workflow.group or "" for one in checked.workflows})
-    return [_image(checked, group) for group in groups]
+    return [_image(checked, group, packs) for group, packs in checked.groups.items()]
 
 
 def app_values(checked: Checked) -> dict[str, Any]:
@@ -100,17 +100,12 @@ def image_values(checked: Checked) -> dict[str, Any]:
         "pack_apt": literal(sorted(apt)) if apt else None,
         "comfy_cli": literal(tools[0] if tools else "comfy-cli==1.5.3"),
         "requirements": literal(app),
-        "images": [_image_values(image) for image in images(checked)],
+        "images": [_image_values(image, checked.lock) for image in images(checked)],
     }
 
 
-def _image(checked: Checked, group: str) -> Image:
+def _image(checked: Checked, group: str, packs: tuple[Pack, ...]) -> Image:
     workflows = [one for one in checked.workflows if (one.workflow.group or "") == group]
-    used = {name for one in workflows for name in one.uses.packs}
-    if any(one.workflow.graph_param and one.workflow.enabled for one in workflows):
-        # A caller's graph may have nodes of any pack that is declared.
-        used |= set(checked.models.packs)
-    packs = tuple(pack for name, pack in sorted(checked.models.packs.items()) if name in used)
     late = {pack.name for pack in packs if pack.needs_gpu_to_import}
     return Image(group, packs, tuple(sorted(classes_of(workflows, without=late))))
 
@@ -143,14 +138,15 @@ def _worker(worker: WorkerClass, image: Image, settings: Settings) -> dict[str, 
     }
 
 
-def _image_values(image: Image) -> dict[str, Any]:
+def _image_values(image: Image, lock: Lock | None) -> dict[str, Any]:
+    declared = dict.fromkeys(name for pack in image.packs for name in pack.pip)
     return {
         "name": identifier(image.name),
         "packs": [
             {"name": literal(p.name), "git": literal(p.git), "commit": literal(p.commit)}
             for p in image.packs
         ],
-        "pip": literal(list(dict.fromkeys(name for pack in image.packs for name in pack.pip))),
+        "pip": literal(list(lock.pinned(image.group) if lock else declared)),
         "classes": literal(list(image.classes)),
     }
 

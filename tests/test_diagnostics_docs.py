@@ -5,13 +5,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 import pytest
 
 from generator.cli import main
 from generator.graph.catalog import Input, open_catalog
-from generator.project import CATALOGS
+from generator.lock import Lock, inputs_of, text_of
+from generator.project import CATALOGS, load_project
 
 from .conftest import MODELS_YAML, ROOT
 
@@ -53,6 +55,16 @@ ENTRIES = {
     for code, severity, text in ENTRY.findall(PAGE)
 }
 
+
+def a_lock() -> str:
+    """Return a lock that fits the examples' gpu.yaml, without models and packs."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "gpu.yaml").write_text("".join(f"{key}{GPU[key]}" for key in GPU))
+        settings = load_project(Path(folder))[0].settings
+    assert settings is not None
+    return text_of(Lock(resolved={"": inputs_of(settings, ())}))
+
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MY_PACK: Files = {
     "models.yaml": f"packs: {{MyPack: {{git: https://github.com/A/MyPack, commit: {COMMIT}}}}}\n",
@@ -69,6 +81,12 @@ MY_GRAPH: Files = {
     '"2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}'
 }
 MY_FILE = "models/vae/ae.safetensors"
+MY_VAE: Files = {
+    "models.yaml": "models: {ae: {source: {hf: a/b, file: ae.safetensors}, folder: vae}}\n"
+}
+LOCK = a_lock()
+# What only `make lock` reports, which asks others; tests/test_lock.py has examples.
+OF_LOCK = frozenset(("unresolved",))
 # The examples that words tell, bad and good, and why no diff shows them.
 IN_WORDS: dict[str, tuple[Files, Files]] = {
     # A folder has no text.
@@ -84,6 +102,9 @@ IN_WORDS: dict[str, tuple[Files, Files]] = {
     # A command writes the file that mends it.
     "no-schemas": (MY_PACK, {**MY_PACK, **MY_SCHEMAS}),
     # Models are no text.
+    # A lock is made by a command.
+    "bad-lock": ({"generator.lock": "<<<<<<< HEAD\n"}, {"generator.lock": LOCK}),
+    "lock-drift": ({**MY_VAE, "generator.lock": LOCK}, {"generator.lock": LOCK}),
     "unread-header": (
         {**MY_GRAPH, MY_FILE: b"<html></html>"},
         {**MY_GRAPH, MY_FILE: (2).to_bytes(8, "little") + b"{}"},
@@ -155,7 +176,7 @@ def reported(root: Path, files: Files, capsys: pytest.CaptureFixture[str]) -> se
     return {(d["severity"], d["code"]) for one in found for d in one["diagnostics"]}
 
 
-@pytest.mark.parametrize("code", ENTRIES)
+@pytest.mark.parametrize("code", [code for code in ENTRIES if code not in OF_LOCK])
 def test_an_example(code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The bad side gives the code at its severity, and no other error; the good one has no error."""
     bad = reported(tmp_path / "bad", side(code, "-"), capsys)
@@ -170,8 +191,8 @@ def test_an_example(code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_what_words_tell() -> None:
     """Every entry has a diff, or two lines of words for what the test above makes of them."""
-    assert {code for code, entry in ENTRIES.items() if not entry.example} == set(IN_WORDS)
-    for code in IN_WORDS:
+    assert {code for code, entry in ENTRIES.items() if not entry.example} == {*IN_WORDS, *OF_LOCK}
+    for code in (*IN_WORDS, *OF_LOCK):
         text = PAGE.partition(f"### `{code}`\n")[2].partition("\n#")[0]
         assert re.findall(r"^- (\w+): ", text, re.MULTILINE) == ["wrong", "right"]
 

@@ -332,6 +332,24 @@ def test_the_locks_of_models_are_rendered(
     assert checked.models.models["a"].license == "apache-2.0"
 
 
+def test_images_install_what_is_locked(
+    project: Path, lock: Callable[..., int], sources: Sources
+) -> None:
+    """But for what a build of torch brings with it, which another build brings in other versions."""
+    sources.wheel("nvidia-cublas-cu12", "12.8")
+    edit(project / "models.yaml", "[gguf]", "[gguf, nvidia-cublas-cu12]")
+    lock()
+    assert "requirement nvidia-cublas-cu12==12.8" in text(project)
+    checked, _ = load_and_check(project)
+    assert checked is not None
+    files = render(checked)
+    assert files["constraints.txt"].decode().split() == [
+        "fastapi==0.115.4", "gguf==2.0", "numpy==1.9", "torch==3.0",
+    ]  # fmt: skip
+    installed = files["image.py"].decode().partition("requirements(\n")[2].partition(")")[0]
+    assert re.findall('"([^"]+)"', installed) == files["constraints.txt"].decode().split()
+
+
 def unresolved(output: str) -> list[str]:
     return [line.partition("error[unresolved] ")[2] for line in output.splitlines()]
 
@@ -433,41 +451,24 @@ def test_requirements_that_clash(
     project: Path, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """uv says which do."""
-    edit(project / "models.yaml", "[gguf]", '[gguf, "numpy>=2"]')
+    edit(project / "models.yaml", "[gguf]", '[gguf, "numpy>=2", "numpy<2"]')
     assert lock() == 1
     [found] = unresolved(capsys.readouterr().out)
     assert "numpy>=2" in found
     assert "unsatisfiable" in found
+    assert found.endswith("; who asks: ComfyUI-GGUF: numpy>=2; ComfyUI-GGUF: numpy<2")
 
 
-@pytest.mark.parametrize(
-    ("declared", "kept"),
-    [
-        ("", None),
-        ("onnxruntime-gpu", "onnxruntime-gpu"),
-        ("onnxruntime", "onnxruntime"),
-        ("onnxruntime, onnxruntime-gpu", None),
-    ],
-)
-def test_packages_that_overwrite_each_other(
-    project: Path,
-    lock: Callable[..., int],
-    sources: Sources,
-    capsys: pytest.CaptureFixture[str],
-    declared: str,
-    kept: str | None,
+def test_builds_of_one_library_are_one_package(
+    project: Path, lock: Callable[..., int], sources: Sources
 ) -> None:
-    """The one that the project names stays; if it names none, that is an error."""
+    """They would overwrite each other; the one is locked that the image installs."""
     sources.wheel("onnxruntime", "1.0")
     sources.wheel("onnxruntime-gpu", "1.0")
-    sources.wheel("both", "1.0", ["onnxruntime", "onnxruntime-gpu"])
-    edit(project / "models.yaml", "[gguf]", f"[both, {declared}]" if declared else "[both]")
-    assert lock() == (1 if kept is None else 0)
-    if kept is None:
-        [found] = unresolved(capsys.readouterr().out)
-        assert found.startswith("onnxruntime and onnxruntime-gpu overwrite each other, and ")
-    else:
-        assert lines(project, "requirement onnx") == [f"requirement {kept}==1.0"]
+    sources.wheel("needs-it", "1.0", ["onnxruntime"])
+    edit(project / "models.yaml", "[gguf]", "[needs-it, onnxruntime-gpu]")
+    assert lock() == 0
+    assert lines(project, "requirement onnx") == ["requirement onnxruntime-gpu==1.0"]
 
 
 def test_each_group_has_requirements_of_its_own(project: Path, lock: Callable[..., int]) -> None:

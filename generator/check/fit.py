@@ -85,7 +85,7 @@ def check_licenses(used: Iterable[tuple[Workflow, Uses]], models: Models) -> lis
             faults.append(at.report(Severity.INFO, "no-license", message, hint=hint, at_key=True))
         else:
             message = f"{names}, for {users}: {show(terms)}"
-            at = group[0].at.mapping["license"]
+            at = group[0].at.mapping.get("license", group[0].at)
             faults.append(at.report(Severity.INFO, "license", message))
     return faults
 

@@ -42,9 +42,10 @@ Asked = Mapping[str, Sequence[str]]
 
 def read_asked(directory: Path, requirements: Sequence[str]) -> dict[str, list[str]]:
     """Return what ComfyUI and the packs below it ask for, and what else is wanted."""
-    asked = {"ComfyUI": _lines(directory / "requirements.txt")}
+    path = directory / "requirements.txt"
+    asked = {"ComfyUI": lines_of(path.read_text("utf-8")) if path.is_file() else []}
     for path in sorted((directory / "custom_nodes").glob("*/requirements.txt")):
-        asked[path.parent.name] = _lines(path)
+        asked[path.parent.name] = lines_of(path.read_text("utf-8"))
     asked["gpu.yaml and models.yaml"] = list(requirements)
     return asked
 
@@ -111,6 +112,12 @@ def name_of(line: str) -> str:
     return re.sub(r"[-_.]+", "-", match[1]).lower() if match else ""
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the requirements in the text of a file, without comments and options."""
+    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Install, and return uv's exit status."""
     directory, requirements = Path(arguments[0]), arguments[1:]
@@ -137,13 +144,6 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("error: no installation has all that is asked for\n")
         sys.stderr.writelines(f"  {line}\n" for line in suspects(asked))
     return status
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the requirements in a file, without comments and options."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 
 def _all(asked: Asked) -> Iterable[str]:

@@ -38,17 +38,16 @@ class HubFile:
 class Hub:
     """Hugging Face, or at `endpoint` another server of its kind.
 
-    `token` goes to that server alone. Without one none is sent; True stands for the one that the
-    user of this machine is logged in with, if any.
+    `token` goes to that server alone; with "" none is sent.
     """
 
-    token: str | bool = field(default=False, repr=False)
+    token: str = field(default="", repr=False)
     endpoint: str | None = None
 
     @classmethod
-    def from_environment(cls, token: str | bool = False) -> Self:
+    def from_environment(cls, token: str = "") -> Self:
         """Return the server of HF_ENDPOINT, by default Hugging Face."""
-        return cls(token or False, os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
+        return cls(token, os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
 
     def repository(self, repo: str, revision: str | None) -> "ModelInfo":
         """Return what the server says of a repository at a revision, its files included.
@@ -59,7 +58,7 @@ class Hub:
         _prepare()
         from huggingface_hub import HfApi
 
-        api = HfApi(endpoint=self.endpoint, token=self.token or None)
+        api = HfApi(endpoint=self.endpoint, token=self.token or False)
         return self._asked(
             lambda: api.model_info(
                 repo, revision=revision, files_metadata=True, timeout=_ANSWER_SECONDS
@@ -79,7 +78,9 @@ class Hub:
 
         url = hf_hub_url(repo, file, revision=revision, endpoint=self.endpoint)
         found = self._asked(
-            lambda: get_hf_file_metadata(url, self.token, _ANSWER_SECONDS, endpoint=self.endpoint),
+            lambda: get_hf_file_metadata(
+                url, self.token or False, _ANSWER_SECONDS, endpoint=self.endpoint
+            ),
             repo,
             revision,
             file,
@@ -136,7 +137,7 @@ class Hub:
                         revision=revision,
                         cache_dir=folder,
                         endpoint=self.endpoint,
-                        token=self.token,
+                        token=self.token or False,
                         tqdm_class=cast("Any", Bar),
                     )
                 )
@@ -187,6 +188,14 @@ class Hub:
             case 403:
                 return f"the token may not read {repo} (status 403)"
         return f"the server does not hand out {repo} (status {status})"
+
+
+def own_token() -> str:
+    """Return the token of the user of this machine: HF_TOKEN's, or that of a login; "" for none."""
+    _prepare()
+    from huggingface_hub import get_token
+
+    return get_token() or ""
 
 
 @cache

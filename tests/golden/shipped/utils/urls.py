@@ -33,16 +33,8 @@ def fetch_url(
         FetchFailed: when the server does not hand it out.
         OSError: when the disk refuses.
     """
-    headers = {"Accept-Encoding": "identity"}
-    is_civitai = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" in CIVITAI
-    if is_civitai and civitai_key:
-        headers["Authorization"] = f"Bearer {civitai_key}"
-    with httpx.Client(
-        follow_redirects=True,
-        timeout=_SILENT_SECONDS,
-        event_hooks={"response": [refuse_busy]},
-        headers={"User-Agent": "comfyui-modal-generator"},
-    ) as client:
+    headers = _headers(url, civitai_key)
+    with _client() as client:
 
         def fetch() -> None:
             there = _size(part)
@@ -66,6 +58,44 @@ def fetch_url(
             patiently(fetch, progress=lambda: _size(part))
         except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
             raise FetchFailed(f"{_shown(url)} leads nowhere: {type(error).__name__}") from error
+
+
+def url_size(url: str, civitai_key: str = "") -> int | None:
+    """Return the size of a file in bytes, None when the server does not say it.
+
+    It is asked for as for a download, which many servers answer that answer no HEAD.
+
+    Raises:
+        FetchFailed: when the server does not hand the file out.
+    """
+    with _client() as client:
+
+        def ask() -> int | None:
+            with client.stream("GET", url, headers=_headers(url, civitai_key)) as response:
+                _check(response, url, has_key=bool(civitai_key))
+                length = response.headers.get("Content-Length", "")
+                return int(length) if length.isdecimal() else None
+
+        try:
+            return patiently(ask)
+        except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
+            raise FetchFailed(f"{_shown(url)} leads nowhere: {type(error).__name__}") from error
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(
+        follow_redirects=True,
+        timeout=_SILENT_SECONDS,
+        event_hooks={"response": [refuse_busy]},
+        headers={"User-Agent": "comfyui-modal-generator"},
+    )
+
+
+def _headers(url: str, civitai_key: str) -> dict[str, str]:
+    headers = {"Accept-Encoding": "identity"}
+    if civitai_key and f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" in CIVITAI:
+        headers["Authorization"] = f"Bearer {civitai_key}"
+    return headers
 
 
 def _check(response: httpx.Response, url: str, *, has_key: bool) -> None:
