@@ -155,8 +155,8 @@ def _add_operations(commands: Any, add: Add) -> None:
         "status",
         _status,
         "say what is deployed, and how it is",
-        "Says where the app answers, whether that is what would be deployed now, how its workers "
-        "are, and which versions were deployed before.",
+        "Says where the app answers, which version that is, how its workers are, and which "
+        "versions were deployed before. What differs from the specs says: plan.",
     )
     _add_environment(parser)
     parser = add(

@@ -136,7 +136,8 @@ def _see_that_it_answers(
     except (ModalError, ServiceFault, RecordError) as error:
         _end_progress()
         raise DeployError(
-            f"{error}\n  it is deployed all the same; its log may say why: make logs{_env(options.environment)}"
+            f"{error}\n  it is deployed all the same; its log may say why: "
+            f"make logs{_env(options.environment)}"
         ) from error
 
 
@@ -190,13 +191,12 @@ def _missing_for_smoke(auth: str) -> list[str]:
 
 
 def _greeting(url: str, manifest: Manifest) -> str:
-    """Return where the service is, and a request to its first endpoint."""
+    """Return where the service is, and a request that is not too long for a line."""
     on = [route for route, about in manifest["routes"].items() if about["enabled"]]
     lines = [f"deployed: {url}, docs at {url}/docs", *(f"  POST {url}{route}" for route in on)]
     bodies = examples(url)
-    route = next((route for route in on if route in bodies), None)
-    if route is not None:
-        lines.append(f"try: {_curl(url, route, bodies[route], manifest)}")
+    curls = [_curl(url, route, bodies[route], manifest) for route in on if route in bodies]
+    lines += [f"try: {curl}" for curl in sorted(curls, key=len)[:1]]
     return "\n".join(lines) + "\n"
 
 
