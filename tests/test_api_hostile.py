@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import contextlib
+import gc
 import gzip
 import json
 import os
@@ -9,6 +11,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -988,6 +991,65 @@ def test_no_more_bytes_are_kept_than_said(tmp_path: Path) -> None:
         problem(gone, 404, "unknown-job")
 
     serve(tmp_path, test, keep_bytes=9_000)
+
+
+def test_large_outputs_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In files without a name, which go when nobody holds their job any more."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    (tmp_path / "temporary").mkdir()
+
+    def on_disk() -> int:
+        links: list[str] = []
+        for path in [*Path("/proc/self/fd").iterdir()]:
+            with contextlib.suppress(FileNotFoundError):
+                links.append(str(path.readlink()))
+        return sum(link.startswith(str(tmp_path / "temporary")) for link in links)
+
+    async def test(api: Service) -> None:
+        small = await api.client.post("/flux", json={**FLUX, "seed": 1})
+        assert len(small.content) < 5_000
+        assert on_disk() == 0
+        body = {**FLUX, "width": 512, "height": 512, "seed": 2}
+        replies = await asyncio.gather(
+            *(api.client.post("/flux", json={**body, "steps": n}) for n in (1, 2))
+        )
+        assert on_disk() == 2
+        assert list((tmp_path / "temporary").iterdir()) == []
+        for reply in replies:
+            assert len(reply.content) > 9_000
+            job = reply.headers["x-job-id"]
+            for path in ("result", "outputs/0"):
+                again = await asyncio.gather(
+                    *(api.client.get(f"/jobs/{job}/{path}") for _ in range(3))
+                )
+                assert all(found.content == reply.content for found in again)
+            about = (await api.client.get(f"/jobs/{job}")).json()
+            assert about["outputs"][0]["bytes"] == len(reply.content)
+            assert (about["outputs"][0]["width"], about["outputs"][0]["data"]) == (512, None)
+        for seed in range(3, 6):
+            await api.client.post("/flux", json={**FLUX, "seed": seed})
+        gc.collect()
+        assert on_disk() == 0
+
+    serve(tmp_path / "base", test, keep_jobs=3, most_in_memory=5_000)
+
+
+def test_a_disk_that_is_full_loses_no_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def test(api: Service) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("build.gateway.local.Spooled", full)
+            reply = await api.client.post("/flux", json=FLUX)
+        assert reply.status_code == 200
+        result = await api.client.get(f"/jobs/{reply.headers['x-job-id']}/result")
+        assert result.content == reply.content
+
+    serve(tmp_path, test, most_in_memory=0)
 
 
 def test_a_job_that_runs_is_kept(tmp_path: Path) -> None:

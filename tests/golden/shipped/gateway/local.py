@@ -5,7 +5,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from ..utils.comfyui import Engine
@@ -27,6 +27,7 @@ from .backend import (
     result_of,
     told,
 )
+from .spool import Spooled
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +40,48 @@ _STOP_SECONDS: Final = 30.0
 
 @dataclass(slots=True)
 class _Entry:
-    """A job, the task that runs it, and the bytes of its outputs."""
+    """A job, the task that runs it, and how many bytes its outputs have.
+
+    `files` are the outputs that are kept on disk, by their numbers; the job has no bytes of them.
+    """
 
     job: Job
     task: "asyncio.Task[None] | None" = None
     size: int = 0
+    files: dict[int, Spooled] = field(default_factory=dict)
+
+    async def spool(self, most: int) -> None:
+        """Keep files of more than `most` bytes on disk.
+
+        Raises:
+            OSError: when they cannot be written; they stay in memory then.
+        """
+        outputs = self.job.result.outputs if self.job.result else ()
+        files: dict[int, Spooled] = {}
+        for number, output in enumerate(outputs):
+            if isinstance(output, File) and len(output.data) > most:
+                files[number] = await asyncio.to_thread(Spooled, output.data)
+        self.job = _with_data(self.job, dict.fromkeys(files, b""))
+        self.files = files
+
+    async def whole(self) -> Job:
+        """Return the job with the bytes of all its outputs."""
+        job, files = self.job, self.files
+        data = {number: await asyncio.to_thread(file.read) for number, file in files.items()}
+        return _with_data(job, data)
+
+
+def _with_data(job: Job, data: Mapping[int, bytes]) -> Job:
+    """Return a job with other bytes in some of its files, by their numbers."""
+    if not data or job.result is None:
+        return job
+    outputs = [
+        replace(output, data=data[number])
+        if number in data and isinstance(output, File)
+        else output
+        for number, output in enumerate(job.result.outputs)
+    ]
+    return replace(job, result=replace(job.result, outputs=tuple(outputs)))
 
 
 class LocalBackend:
@@ -51,8 +89,8 @@ class LocalBackend:
 
     `directories` are its folders where they can be read from here. `prices` are USD per second by
     GPU; a GPU that is not among them costs nothing, for nobody bills it. The last `keep_jobs`
-    finished jobs are kept, and no more than `keep_bytes` of their outputs; at most `most_running`
-    run or wait at a time.
+    finished jobs are kept, and no more than `keep_bytes` of their outputs: those of more than
+    `most_in_memory` bytes in temporary files. At most `most_running` run or wait at a time.
     """
 
     def __init__(
@@ -63,12 +101,14 @@ class LocalBackend:
         prices: Mapping[str, float] | None = None,
         keep_jobs: int = 1000,
         keep_bytes: int = 512 * 10**6,
+        most_in_memory: int = 4 * 10**6,
         most_running: int = 200,
     ) -> None:
         self._engine = Engine(url, directories)
         self._prices = dict(prices or {})
         self._keep_jobs = keep_jobs
         self._keep_bytes = keep_bytes
+        self._most_in_memory = most_in_memory
         self._most_running = most_running
         self._stopping = False
         self._running: dict[str, _Entry] = {}
@@ -117,7 +157,7 @@ class LocalBackend:
         entry = self._entry(job)
         if entry.task and not entry.task.done() and seconds > 0:
             await asyncio.wait({entry.task}, timeout=seconds)
-        return entry.job
+        return await entry.whole()
 
     async def cancel(self, job: str) -> Job:
         """Stop a job, and return it once it has stopped."""
@@ -200,7 +240,7 @@ class LocalBackend:
             failure = Failure("internal-error", "this is a fault of the service; its log says more")
             ended = replace(entry.job, status=Status.FAILED, failure=failure)
         entry.job = replace(ended, position=None, step=None)
-        self._keep(entry)
+        await self._keep(entry)
 
     def _failed(self, job: Job, error: EngineError) -> Job:
         _log.warning("job %s: %s", job.id, error)
@@ -213,11 +253,15 @@ class LocalBackend:
             self._info = None
         return replace(job, status=Status.FAILED, failure=failure)
 
-    def _keep(self, entry: _Entry) -> None:
+    async def _keep(self, entry: _Entry) -> None:
         """Move a job to the finished ones, and drop the oldest of them that are too many."""
         result = entry.job.result
         outputs = result.outputs if result else ()
         entry.size = sum(len(o.data if isinstance(o, File) else o.text) for o in outputs)
+        try:
+            await entry.spool(self._most_in_memory)
+        except OSError as error:
+            _log.warning("job %s: its outputs stay in memory: %s", entry.job.id, error)
         self._running.pop(entry.job.id, None)
         self._finished[entry.job.id] = entry
         self._bytes += entry.size
