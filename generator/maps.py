@@ -4,16 +4,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from . import __version__
 from .check import Checked, CheckedWorkflow
 from .layers import layers
+from .lock import LockedModel
 from .media_types import media_types, reply_type
 from .names import class_name, function_name
 from .request_schema import request_schema
 from .spec import GraphNode, Model, Settings
 from .workers import classes_of
+
+# What pins a file, beside where it comes from.
+_PINS: Final = ("revision", "sha256")
 
 
 def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
 
     `spec` is a hash over all of it: two builds with the same one are the same.
     """
+    locked = checked.lock.models if checked.lock else {}
     said: dict[str, Any] = {
         "generator": __version__,
         "app": checked.settings.app,
@@ -35,7 +40,7 @@ def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
             if model.family
         },
         "models": {
-            name: _model(checked.models.models[name])
+            name: _model(checked.models.models[name], locked.get(name))
             for name in sorted({name for c in checked.workflows for name in c.uses.models})
         },
         "images": layers(checked, files),
@@ -86,10 +91,13 @@ def _graph(checked: CheckedWorkflow) -> str:
     return hashlib.sha256(written.encode()).hexdigest()
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _model(model: Model, locked: LockedModel | None) -> dict[str, Any]:
+    """Return what a model is; without a lock its size is what models.yaml says, its hash unknown."""
     return {
         "file": model.destination,
-        "source": model.source,
+        "source": {key: text for key, text in model.source.items() if key not in _PINS},
+        "revision": locked.revision if locked else model.source.get("revision"),
+        "sha256": locked.sha256 if locked else model.source.get("sha256"),
         "size": model.size,
         "license": model.license,
     }

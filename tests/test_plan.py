@@ -474,7 +474,7 @@ def test_what_changes_which_layer(make_project: MakeProject, change: str) -> Non
 
 def test_models_that_differ_are_downloaded() -> None:
     old = changed()
-    old["models"]["flux1-dev"]["source"]["revision"] = "1" * 40
+    old["models"]["flux1-dev"]["revision"] = "1" * 40
     del old["models"]["t5xxl"]
     old["models"]["renamed"] = old["models"].pop("clip-l")
     plan = make_plan(old, SHIPPED)
@@ -482,7 +482,7 @@ def test_models_that_differ_are_downloaded() -> None:
     assert sum(download.size or 0 for download in plan.downloads) == 33_600_000_000
     same = changed()
     for manifest in (old, same):
-        manifest["models"]["flux1-dev"]["source"]["sha256"] = "2" * 64
+        manifest["models"]["flux1-dev"]["sha256"] = "2" * 64
     assert [download.model for download in make_plan(old, same).downloads] == ["t5xxl"]
 
 

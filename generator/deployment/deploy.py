@@ -56,6 +56,11 @@ def missing_steps(checked: Checked, environment: str | None, *, smoke: bool) -> 
     """Return what a person must do before a deploy, as far as this machine alone can tell."""
     settings = checked.settings
     steps = [] if has_token() else [token_step(settings, environment)]
+    if checked.lock is None:
+        steps.append(
+            "there is no generator.lock, so what is downloaded and installed could be anything: "
+            "make lock"
+        )
     if smoke:
         steps += _missing_for_smoke(settings.auth)
     return steps

@@ -50,6 +50,8 @@ _SCHEMA: Final = _object(
         _object(
             file={"type": "string"},
             source=_map({"type": "string"}),
+            revision=_MAYBE_TEXT,
+            sha256=_MAYBE_TEXT,
             size=_MAYBE_NUMBER,
             license=_MAYBE_TEXT,
         )

@@ -162,19 +162,20 @@ def _image_change(image: str, old: Mapping[str, str], new: Mapping[str, str]) ->
 
 def _downloads(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Download, ...]:
     """Return the files that no model of what is deployed has; those on a Volume are not fetched."""
-    there = {identity for model in old.values() for identity in _identities(model)}
+    there = {_identity(model) for model in old.values()}
     return tuple(
         Download(name, model["file"], model["size"])
         for name, model in sorted(new.items())
-        if "volume" not in model["source"] and not there & set(_identities(model))
+        if "volume" not in model["source"] and _identity(model) not in there
     )
 
 
-def _identities(model: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return what tells a file from others: its hash, else the revision of where it comes from."""
-    if digest := model["source"].get("sha256"):
-        return [("sha256", str(digest))]
-    return [tuple(f"{key}={value}" for key, value in sorted(model["source"].items()))]
+def _identity(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what tells a file from others: its hash, else where it comes from."""
+    if digest := model["sha256"]:
+        return ("sha256", str(digest))
+    source = (f"{key}={value}" for key, value in sorted(model["source"].items()))
+    return (*source, str(model["revision"]))
 
 
 def _settings(old: Manifest, new: Manifest) -> list[str]:
