@@ -17,10 +17,12 @@ from .backend import (
     Work,
     Worker,
 )
-from .job_store import CANCELLED, End, JobStore, Record, job_of
+from .job_store import CANCELLED, End, JobStore, Now, Record, job_of
 
 # How long whoever cancels a job waits for its worker to let go of it.
 _STOP_SECONDS: Final = 3.0
+# How long a result may be on its way from its worker.
+_HANDING_SECONDS: Final = 10.0
 # What ComfyUI brings files of its own for; nobody here can list them.
 _SHIPPED_FOLDERS: Final = frozenset(("configs",))
 
@@ -93,14 +95,25 @@ class ModalBackend:
     async def wait(self, job: str, seconds: float) -> Job:
         """Return a job once it has ended, or as it is after a time."""
         record = await self._jobs.record(job)
+        end = await self._end(job, record, seconds)
+        if end is None:
+            now = await self._jobs.now(job)
+            if isinstance(now, End) and now.status is Status.SUCCEEDED:
+                # Its worker is handing out what it made.
+                end = await self._end(job, record, _HANDING_SECONDS)
+            else:
+                return job_of(job, record, now)
+        return job_of(job, record, end or Now(Status.RUNNING))
+
+    async def _end(self, job: str, record: Record, seconds: float) -> End | None:
+        """Return how a job ended; None when it has not, after a time."""
         try:
-            end = await self._calls.get(record.call, seconds)
+            return await self._calls.get(record.call, seconds)
         except CallPendingError:
-            return job_of(job, record, await self._jobs.now(job))
+            return None
         except CallLostError as error:
             # Cancelled jobs end here too, and the store knows of which one that is true.
-            end = await self._jobs.end(job, End.of(error.failure))
-        return job_of(job, record, end)
+            return await self._jobs.end(job, End.of(error.failure))
 
     async def cancel(self, job: str) -> Job:
         """Stop a job, and return it once it has stopped."""
