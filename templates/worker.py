@@ -31,6 +31,7 @@ from .graph.catalog import is_listed_name
 from .utils.comfyui import Engine
 from .utils.comfyui_errors import EngineError, EngineFailed, shortened
 from .utils.comfyui_files import Directories
+from .utils.comfyui_needs import Needs, lacking, listed
 from .utils.comfyui_process import EngineProcess
 from .utils.comfyui_records import EngineInfo, Event
 from .utils.downloads import ModelFile, Places, link
@@ -41,9 +42,6 @@ HOST: Final = "127.0.0.1"
 
 # A run is told of at most this often; what ends sooner is not told of at all.
 _TELL_SECONDS: Final = 1.0
-_MOST_NAMED: Final = 10
-# The extensions that every ComfyUI lists; others are read by packs that list them themselves.
-_LISTED: Final = frozenset((".bin", ".ckpt", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft"))
 
 
 class Uploads(Protocol):
@@ -75,6 +73,12 @@ class WorkerSettings:
     places: Places
     prices: Mapping[str, float]
     start_timeout: float
+
+    @property
+    def needs(self) -> Needs:
+        """What ComfyUI must have."""
+        paths = frozenset(model.path for model in self.models)
+        return Needs(frozenset(self.classes), paths)
 
     @property
     def command(self) -> list[str]:
@@ -185,7 +189,7 @@ class Worker:
         settings = self._settings
         reasons = link(settings.models, settings.places, self._models)
         if reasons:
-            raise StartError(f"{_listed(reasons)}; modal run -m build.app::download")
+            raise StartError(f"{listed(reasons)}; modal run -m build.app::download")
         for volume in settings.places.volumes.values():
             for path in sorted(volume.rglob("*")):
                 target = self._models / path.relative_to(volume)
@@ -199,26 +203,10 @@ class Worker:
         Raises:
             StartError: when one is missing.
         """
-        known = await self._engine.classes()
-        missing = sorted(set(self._settings.classes) - set(known))
+        missing = await lacking(self._engine, self._settings.needs)
         if missing:
             said = [line for line in self._process.output if "IMPORT FAILED" in line]
-            raise StartError(
-                f"ComfyUI has no node class {_listed(missing)}" + "".join(f"; {s}" for s in said)
-            )
-        paths = [model.path for model in self._settings.models]
-        unlisted = [path for path in paths if not await self._lists(path)]
-        if unlisted:
-            raise StartError(f"ComfyUI does not list the model files {_listed(unlisted)}")
-
-    async def _lists(self, path: str) -> bool:
-        folder, _, name = path.partition("/")
-        if Path(name).suffix.lower() not in _LISTED:
-            return True
-        try:
-            return name in await self._engine.models(folder)
-        except LookupError:
-            return True  # a folder that a pack reads by itself
+            raise StartError(f"ComfyUI has no {missing}" + "".join(f"; {line}" for line in said))
 
     async def _fetch_uploads(self, work: Work) -> None:
         """Fetch the model files of a graph that were uploaded since the container started."""
@@ -320,11 +308,6 @@ class _Teller:
                     last = job
             except (BackendUnavailableError, EngineError) as error:
                 _log.warning("job %s: nobody was told where it is: %s", job.id, error)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _tail(process: EngineProcess) -> str:

@@ -246,6 +246,37 @@ def test_an_engine_of_ones_own(tmp_path: Path) -> None:
             engine.terminate()
 
 
+def test_what_an_engine_of_ones_own_lacks_is_said(tmp_path: Path) -> None:
+    """It is said at the start, by route; the request that is shown is one that works."""
+    command = [sys.executable, "-m", "generator.preview", "--port", "0", "--no-packs"]
+    command += [f"--model={model}" for model in MODELS if "schnell" not in model]
+    with subprocess.Popen(
+        [*command, "--base-directory", str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as engine:
+        try:
+            assert engine.stdout is not None
+            engine_url = engine.stdout.readline().split()[-1]
+            command = [sys.executable, "-m", "build.api", "--port", "0"]
+            served = Served([*command, "--comfyui-url", engine_url], tmp_path)
+            try:
+                served.url()
+                shown = served.read(r"^try: curl -X POST \S+/flux-dev ")
+                assert shown
+                lacking = re.findall(r"^warning: (\S+) cannot run .* has no (.*)", served.text, re.M)
+                assert dict(lacking) == {
+                    "/flux": "model file checkpoints/flux1-schnell-fp8.safetensors",
+                    "/flux-instantid": "node class ApplyInstantIDAdvanced, InstantIDFaceAnalysis, "
+                    "InstantIDModelLoader",
+                    "/seedvr2": "node class SeedVR2LoadDiTModel, SeedVR2LoadVAEModel, "
+                    "SeedVR2VideoUpscaler",
+                }
+                served.end(signal.SIGTERM)
+            finally:
+                served.kill()
+        finally:
+            engine.terminate()
+
+
 # Engines that end
 
 

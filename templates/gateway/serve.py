@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +19,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..utils.comfyui_errors import EngineError
 from ..utils.comfyui_files import Directories
+from ..utils.comfyui_needs import Needs
 from .access import Access, Loopback
 from .backend import Backend
 from .local import LocalBackend
 from .openapi import example_body
 from .service import gateway_of
+
+_log = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 
@@ -166,7 +169,10 @@ async def serve(
     if server.started:
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         engine = next((w.engine for w in await backend.workers() if w.engine), "none")
-        sys.stdout.write(greeting(app, url, engine))
+        missing = await _missing(app, backend)
+        for route, needs in missing.items():
+            sys.stderr.write(f"warning: {route} cannot run on this ComfyUI, which has no {needs}\n")
+        sys.stdout.write(greeting(app, url, engine, missing))
         sys.stdout.flush()
     await serving
 
@@ -199,9 +205,37 @@ def main(
     return 0
 
 
-def greeting(app: FastAPI, url: str, engine: str) -> str:
-    """Return what to tell whoever has started the service: where it is, and a request that works."""
-    endpoints = [e for e in gateway_of(app).endpoints.values() if e.enabled and not e.graph]
+async def _missing(app: FastAPI, backend: LocalBackend) -> dict[str, Needs]:
+    """Return what the engine lacks, by the routes that need it."""
+    build = gateway_of(app).graphs.build
+    routes = json.loads((build / "manifest.json").read_text("utf-8"))["routes"]
+    models = json.loads((build / "models.json").read_text("utf-8"))
+    paths = {model["name"]: model["path"] for model in models}
+    needs = {
+        route: Needs(
+            frozenset(about["classes"]), frozenset(paths[name] for name in about["models"])
+        )
+        for route, about in routes.items()
+        if about["enabled"]
+    }
+    try:
+        lacks = await backend.lacking(sum(needs.values(), start=Needs()))
+    except EngineError as error:
+        _log.warning("it is not known what the engine lacks: %s", error)
+        return {}
+    return {route: found for route, wanted in needs.items() if (found := wanted & lacks)}
+
+
+def greeting(app: FastAPI, url: str, engine: str, missing: Collection[str] = ()) -> str:
+    """Return what to tell whoever has started the service: where it is, and a request that works.
+
+    The routes in `missing` do not.
+    """
+    endpoints = [
+        endpoint
+        for route, endpoint in gateway_of(app).endpoints.items()
+        if endpoint.enabled and not endpoint.graph and route not in missing
+    ]
     examples = ((endpoint, example_body(endpoint)) for endpoint in endpoints)
     lines = [f"serving on {url} (engine: {engine}), docs at {url}/docs; Ctrl-C stops it"]
     for endpoint, body in examples:
