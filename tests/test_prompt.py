@@ -391,13 +391,60 @@ def test_on_any_graph_only_texts_change(graph: Graph) -> None:
         return
     finally:
         assert graph == before
-    assert list(result) == list(graph)
     encoders = positive_encoders(graph)
-    for key, content in result.items():
-        changes = {
-            name for name, value in content["inputs"].items() if value != graph[key]["inputs"][name]
-        }
-        assert changes <= {"text", "t5xxl"}
-        assert content == graph[key] or key in encoders
-        assert key not in encoders or NEW in content["inputs"].values()
+    assert positive_encoders(result) == encoders
     assert with_positive_text(result, NEW) == result
+    assert [*result][: len(graph)] == [*graph]
+    for key, content in graph.items():
+        changes = {
+            name
+            for name, value in content["inputs"].items()
+            if value != result[key]["inputs"][name]
+        }
+        assert key in encoders or changes.isdisjoint({"text", "t5xxl"})
+        assert key not in encoders or NEW in result[key]["inputs"].values()
+
+
+# One encoder for both sides
+
+
+def test_a_text_of_both_sides_stays_on_the_negative_one() -> None:
+    shared = LOADER | {
+        "6": text("a fox"),
+        "12": node("FluxGuidance", conditioning=["6", 0], guidance=3.5),
+        "13": control(["12", 0], ["12", 0]),
+        "3": sampler(["13", 0], ["13", 1]),
+    }
+    before = copy.deepcopy(shared)
+    changed = with_positive_text(shared, NEW)
+    assert shared == before
+    assert changed == LOADER | {
+        "6": text(NEW),
+        "12": shared["12"],
+        "13": shared["13"],
+        "3": sampler(["13", 0], ["13_negative", 1]),
+        "6_negative": text("a fox"),
+        "12_negative": node("FluxGuidance", conditioning=["6_negative", 0], guidance=3.5),
+        "13_negative": control(["12_negative", 0], ["12_negative", 0]),
+    }
+
+
+def test_a_copy_takes_no_id_that_is_in_use() -> None:
+    shared = LOADER | {
+        "6": text("a fox"),
+        "6_negative": text("unused"),
+        "3": sampler(["6", 0], ["6", 0]),
+    }
+    changed = with_positive_text(shared, NEW)
+    assert changed["6_negative"] == text("unused")
+    assert changed["3"] == sampler(["6", 0], ["6_negative_", 0])
+    assert changed["6_negative_"] == text("a fox")
+
+
+def test_a_negative_that_is_emptied_needs_no_copy() -> None:
+    graph = LOADER | {
+        "6": text("a fox"),
+        "12": node("ConditioningZeroOut", conditioning=["6", 0]),
+        "3": sampler(["6", 0], ["12", 0]),
+    }
+    assert with_positive_text(graph, NEW) == graph | {"6": text(NEW)}

@@ -1,6 +1,6 @@
 """Find and replace the positive text of a graph."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from .records import Graph, Link, links
 
@@ -11,6 +11,10 @@ _TEXT_INPUTS = (
 )  # fmt: skip
 
 
+# What comes out of these holds nothing of the text that goes in.
+_EMPTYING = frozenset(("ConditioningZeroOut",))
+
+
 class NoPositiveTextError(ValueError):
     """The graph has no positive text."""
 
@@ -18,13 +22,15 @@ class NoPositiveTextError(ValueError):
 def with_positive_text(graph: Graph, text: str) -> Graph:
     """Return a graph with another positive text; its negative text stays as it is.
 
+    Nodes whose text is both get copies that keep the old text, for the negative side alone.
+
     Raises:
         NoPositiveTextError: when no text encoder is found that feeds positive conditioning.
     """
     encoders = positive_encoders(graph)
     if not encoders:
         raise NoPositiveTextError("the graph has no positive text: no text encoder feeds a sampler")
-    changed = dict(graph)
+    changed = graph | _negative_apart(graph, encoders)
     for node in encoders:
         inputs = graph[node]["inputs"]
         texts = {name: text for name in _TEXT_INPUTS if name in inputs}
@@ -37,24 +43,71 @@ def positive_encoders(graph: Graph) -> list[str]:
 
     The links are followed back from where positive conditioning ends: the samplers and guiders.
     """
+    found, _ = _walk(graph, _positive_ends(graph))
+    return [node for node in graph if node in found]
+
+
+def _negative_apart(graph: Graph, encoders: Collection[str]) -> Graph:
+    """Return the nodes to add or change, so that no negative conditioning is of these encoders.
+
+    What both sides use is copied; what the negative side has for itself takes the copies.
+    """
+    ends = [(node, name, link) for node, name, link in _ends(graph) if name.startswith("negative")]
+    found, walked = _walk(graph, (link for _, _, link in ends))
+    if not found.intersection(encoders):
+        return {}
+    _, positive = _walk(graph, _positive_ends(graph))
+    shared = {link.node for link in walked} & {link.node for link in positive}
+    copies = {node: _unused(f"{node}_negative", graph) for node in shared}
+    used = {(link.node, name) for link in walked for name in graph[link.node]["inputs"]}
+    used |= {(node, name) for node, name, _ in ends}
+    apart: Graph = {}
+    for node in sorted({node for node, _ in used}):
+        inputs = graph[node]["inputs"]
+        own = {
+            name: [copies[link.node], *inputs[name][1:]]
+            for name, link in links(inputs)
+            if (node, name) in used and link in walked and link.node in copies
+        }
+        apart[copies.get(node, node)] = graph[node] | {"inputs": inputs | own}
+    return apart
+
+
+def _positive_ends(graph: Graph) -> Iterator[Link]:
+    for node, name, link in _ends(graph):
+        is_guider = graph[node]["class_type"].endswith("Guider")
+        if name == "positive" or (is_guider and name in ("conditioning", "cond1")):
+            yield link
+
+
+def _unused(name: str, graph: Graph) -> str:
+    while name in graph:
+        name += "_"
+    return name
+
+
+def _walk(graph: Graph, ends: Iterable[Link]) -> tuple[set[str], set[Link]]:
+    """Return the text encoders upstream of some conditioning, and all links on the way."""
     found: set[str] = set()
     seen: set[Link] = set()
-    pending = list(_ends(graph))
+    pending = list(ends)
     while pending:
         link = pending.pop()
         if link in seen or link.node not in graph:
             continue
         seen.add(link)
+        if graph[link.node]["class_type"] in _EMPTYING:
+            continue
         inputs = graph[link.node]["inputs"]
         upstream = _upstream(graph, link)
         if not upstream and any(name in inputs for name in _TEXT_INPUTS):
             found.add(link.node)
         pending += upstream
-    return [node for node in graph if node in found]
+    return found, seen
 
 
-def _ends(graph: Graph) -> Iterator[Link]:
-    """Yield the positive conditioning of the nodes whose own conditioning goes nowhere further."""
+def _ends(graph: Graph) -> Iterator[tuple[str, str, Link]]:
+    """Yield node, input and link of the conditioning that nodes take and do not pass on."""
     passing = {
         link.node
         for node in graph.values()
@@ -62,12 +115,10 @@ def _ends(graph: Graph) -> Iterator[Link]:
         if _is_conditioning(name)
     }
     for node_id, node in graph.items():
-        if node_id in passing:
-            continue
-        for name, link in links(node["inputs"]):
-            is_guider = node["class_type"].endswith("Guider")
-            if name == "positive" or (is_guider and name in ("conditioning", "cond1")):
-                yield link
+        if node_id not in passing:
+            for name, link in links(node["inputs"]):
+                if _is_conditioning(name):
+                    yield node_id, name, link
 
 
 def _upstream(graph: Graph, link: Link) -> list[Link]:
