@@ -11,6 +11,7 @@ from typing import Final, Self
 from ..utils.comfyui import Engine
 from ..utils.comfyui_errors import EngineError, EngineInterrupted
 from ..utils.comfyui_files import Directories
+from ..utils.comfyui_needs import Needs, lacking
 from ..utils.comfyui_records import EngineInfo, Event, File
 from .backend import (
     BackendUnavailableError,
@@ -186,6 +187,14 @@ class LocalBackend:
                 if time.monotonic() >= limit:
                     raise BackendUnavailableError("the engine does not answer") from error
                 await asyncio.sleep(0.2)
+
+    async def lacking(self, needs: Needs) -> Needs:
+        """Return what the engine has not.
+
+        Raises:
+            EngineError: when it does not answer.
+        """
+        return await lacking(self._engine, needs)
 
     async def workers(self) -> list[Worker]:
         """Return what is known of the engine."""
