@@ -38,7 +38,7 @@ def check_graphs(
     """
     if workflow.graph_param is not None:
         return []
-    graph = _plain(workflow)
+    graph = plain_graph(workflow)
     outputs = set(workflow.output.nodes.values()) if workflow.output else None
 
     def faults(graph: Graph) -> list[Finding]:
@@ -79,7 +79,7 @@ def _is_reported(node: GraphNode, finding: Finding) -> bool:
     return finding.code in ("missing-input", "unknown-input") and any(map(has_slot, node.inputs))
 
 
-def _plain(workflow: Workflow) -> Graph:
+def plain_graph(workflow: Workflow) -> Graph:
     """Return the graph as the engine gets it, but for values that params give."""
     return {
         node.id: {

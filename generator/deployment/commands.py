@@ -71,6 +71,7 @@ def add_commands(commands: Any, add: Add, validated: Validated) -> None:
         "--smoke", action="store_true", help="then send a request to each endpoint that is cheap"
     )
     _add_operations(commands, add)
+    _add_upload(commands, add, validated)
     parser = add(
         commands,
         "key",
@@ -80,6 +81,63 @@ def add_commands(commands: Any, add: Add, validated: Validated) -> None:
     )
     parser.set_defaults(needs_project=False)
     parser.add_argument("names", nargs="+", metavar="NAME", help="who gets the key")
+
+
+def _add_upload(commands: Any, add: Add, validated: Validated) -> None:
+    def upload(root: Path, options: argparse.Namespace) -> int:
+        code, checked = validated(root, options)
+        return code if checked is None else _upload(checked, root, options)
+
+    parser = add(
+        commands,
+        "upload",
+        upload,
+        "upload a LoRA or another model file to a Volume of the app",
+        "Reads the header of a safetensors file, sees whether an endpoint can use it, and uploads it. "
+        "Callers may name it from then on; nothing is deployed for that. Exit codes: 0 uploaded, 1 "
+        "refused, 2 something is missing on this machine.",
+    )
+    _add_environment(parser)
+    parser.add_argument("file", metavar="FILE", type=Path, help="a .safetensors file")
+    parser.add_argument("--folder", required=True, help="model folder, such as loras; case matters")
+    parser.add_argument("--name", help="name in the folder (default: that of the file)")
+    parser.add_argument("--volume", help="Volume of gpu.yaml (default: the one for uploads)")
+    parser.add_argument("--force", action="store_true", help="replace a file of that name")
+    parser.add_argument(
+        "--any-family", action="store_true", help="upload it though no endpoint can use it"
+    )
+
+
+def _upload(checked: Checked, root: Path, options: argparse.Namespace) -> int:
+    from .deploy import token_step
+    from .modal_app import ModalApp, ModalError, has_token
+    from .upload import UploadError, checked_upload, send
+
+    try:
+        found = checked_upload(
+            checked,
+            options.file,
+            options.folder,
+            name=options.name,
+            volume=options.volume,
+            any_family=options.any_family,
+        )
+        if not options.quiet:
+            for fit in found.fits:
+                sys.stderr.write(f"{fit.workflow.route}: {fit.misfit or 'can use it'}\n")
+            sys.stderr.write(f"{options.file}: family {found.family}\n")
+        if not has_token():
+            return _refuse([token_step(checked.settings, options.env)])
+        app = ModalApp(checked.settings.app, options.env)
+        send(found, app, root, force=options.force)
+    except UploadError as error:
+        _refuse([str(error)])
+        return FAILED
+    except ModalError as error:
+        return _refuse([str(error)])
+    if not options.quiet:
+        sys.stderr.write(f"{found.path} is on the Volume {found.volume}, for the next request\n")
+    return OK
 
 
 def _add_environment(parser: argparse.ArgumentParser) -> None:

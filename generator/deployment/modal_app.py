@@ -50,7 +50,7 @@ class ModalApp:
                 ) from None
             return None
         except (ModalSdkError, OSError) as error:
-            raise _failed("Modal does not say what is deployed", error) from error
+            raise failed("Modal does not say what is deployed", error) from error
         try:
             found: Any = call.get(timeout=_MANIFEST_SECONDS)
         except TimeoutError as error:
@@ -59,7 +59,7 @@ class ModalApp:
                 f"{_MANIFEST_SECONDS:.0f} s; its log may say why: make logs"
             ) from error
         except (ModalSdkError, OSError) as error:
-            raise _failed(f"the deployed function {_MANIFEST}() fails", error) from error
+            raise failed(f"the deployed function {_MANIFEST}() fails", error) from error
         return checked_manifest(found, f"the deployed app {self.name}")
 
     def url(self) -> str:
@@ -73,7 +73,7 @@ class ModalApp:
         except NotFoundError:
             raise ModalError(f"no app {self.name} is deployed{self.where}") from None
         except (ModalSdkError, OSError) as error:
-            raise _failed("Modal does not say where the app is", error) from error
+            raise failed("Modal does not say where the app is", error) from error
         if not url:
             raise ModalError(f"the deployed function {_GATEWAY} of {self.name} has no URL")
         return url.rstrip("/")
@@ -101,7 +101,7 @@ class ModalApp:
         except NotFoundError:
             return False
         except (ModalSdkError, OSError) as error:
-            raise _failed("Modal does not say what is deployed", error) from error
+            raise failed("Modal does not say what is deployed", error) from error
         return True
 
 
@@ -122,7 +122,8 @@ def call_command(command: Sequence[str], folder: Path) -> int:
                 continue
 
 
-def _failed(what: str, error: Exception) -> ModalError:
+def failed(what: str, error: Exception) -> ModalError:
+    """Return what to say when a call of the SDK failed."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, AuthError):
         return ModalError(f"{what}: {text}. A new token comes with: modal token new")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
+from ..graph.families import Families
 from ..utils.comfyui_errors import (
     EngineError,
     EngineFailed,
@@ -175,6 +176,10 @@ class BackendUnavailableError(Exception):
     """No job can be taken now; the text says why."""
 
 
+class UnreadModelError(ValueError):
+    """A model file is none, or only a part of one; the text says why."""
+
+
 class Backend(Protocol):
     """Runs graphs. Each method raises BackendUnavailableError when the backend does not answer."""
 
@@ -198,6 +203,13 @@ class Backend(Protocol):
 
     async def models(self, folder: str) -> Collection[str] | None:
         """Return the files of a model folder, or None when there is no such folder."""
+
+    async def families(self, folder: str, name: str) -> Families | None:
+        """Return the families that a model file is of by its header, None when nobody here knows.
+
+        Raises:
+            UnreadModelError: when it is not the file that its name says.
+        """
 
     async def workers(self) -> list[Worker]:
         """Return what is known of the engines; starts none."""

@@ -1,16 +1,18 @@
 """Modal's half of the backend on Modal: calls, the shared table and the Volume, by their protocols."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import modal
 
+from ..graph.families import Families
 from .backend import BackendUnavailableError, Failure, UnknownJobError, Work
 from .job_store import End
 from .modal_backend import CallLostError, CallPendingError
+from .uploads import UploadedHeaders, Version
 
 _log = logging.getLogger(__name__)
 
@@ -103,22 +105,35 @@ class VolumeFiles:
 
     def __init__(self, volumes: "Sequence[modal.Volume]") -> None:
         self._volumes = volumes
+        self._headers = UploadedHeaders()
 
     async def listing(self, folder: str) -> Collection[str]:
         """Return the files of a model folder; none when it is not there."""
         found: set[str] = set()
         for volume in self._volumes:
-            found.update(await _paths(volume, f"/{folder}"))
+            found.update(await _files(volume, f"/{folder}"))
         return {path.removeprefix(f"{folder}/") for path in found}
 
     async def paths(self) -> Collection[str]:
         """Return the paths of all files, such as loras/style.safetensors."""
-        return {path for volume in self._volumes for path in await _paths(volume, "/")}
+        return {path for volume in self._volumes for path in await _files(volume, "/")}
+
+    async def families(self, folder: str, name: str) -> Families | None:
+        """Return the families that a file is of by its header, which is read when it is new.
+
+        Raises:
+            UnreadModelError: when it is not the file that its name says.
+        """
+        path = f"{folder}/{name}"
+        for volume in self._volumes:
+            if version := (await _files(volume, f"/{path}")).get(path):
+                return await self._headers.families(path, version, _chunks(volume, path))
+        return None
 
     async def fetch(self, path: str, target: Path) -> None:
         """Copy a file to `target`, which appears when it is complete."""
         for volume in self._volumes:
-            if path in await _paths(volume, f"/{path}"):
+            if path in await _files(volume, f"/{path}"):
                 await _fetch(volume, path, target)
                 return
 
@@ -127,24 +142,34 @@ async def _fetch(volume: "modal.Volume", path: str, target: Path) -> None:
     part = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         with part.open("wb") as file:
-            async for chunk in volume.read_file.aio(path):
+            async for chunk in _chunks(volume, path):
                 file.write(chunk)
         part.replace(target)
-    except modal.exception.Error as error:
-        raise unavailable(error) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-async def _paths(volume: "modal.Volume", below: str) -> list[str]:
-    """Return the paths of the files below a folder, or of a file; none when it is not there."""
+async def _chunks(volume: "modal.Volume", path: str) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in volume.read_file.aio(path):
+            yield chunk
+    except modal.exception.Error as error:
+        raise unavailable(error) from error
+
+
+async def _files(volume: "modal.Volume", below: str) -> dict[str, Version]:
+    """Return the files below a folder, or a file, by their paths; none when it is not there."""
     try:
         entries = await volume.listdir.aio(below, recursive=True)
     except (modal.exception.NotFoundError, FileNotFoundError):
-        return []
+        return {}
     except modal.exception.Error as error:
         raise unavailable(error) from error
-    return [entry.path.lstrip("/") for entry in entries if entry.type.name == "FILE"]
+    return {
+        entry.path.lstrip("/"): (entry.size, entry.mtime)
+        for entry in entries
+        if entry.type.name == "FILE"
+    }
 
 
 def unavailable(error: Exception) -> BackendUnavailableError:

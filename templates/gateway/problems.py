@@ -44,6 +44,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "wrong-media-type": Kind(415, "The body is of a type that is not read here"),
     "bad-params": Kind(422, "Params are wrong"),
     "bad-media": Kind(422, "A picture, video or sound cannot be used"),
+    "bad-model": Kind(422, "A model file cannot be used"),
     "bad-graph": Kind(422, "The graph is wrong"),
     "internal-error": Kind(500, "This is a fault of the service"),
     "node-failed": Kind(500, "A node failed"),

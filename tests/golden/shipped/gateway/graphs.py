@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -11,11 +11,11 @@ from typing import Any, Final
 from ..graph.catalog import Catalog, Input, is_listed_name, open_catalog
 from ..graph.check import Finding, check_graph
 from ..graph.classes import inputs_of, resolve_classes
-from ..graph.families import Known, check_families, declared_families
+from ..graph.families import Families, Known, check_families, declared_families
 from ..graph.records import Graph
 from ..graph.words import did_you_mean, show
 from ..params import Request
-from .backend import Backend
+from .backend import Backend, UnreadModelError
 from .problems import Fault, Problem, pointer
 
 # Texts that nodes of packs take for a path.
@@ -59,20 +59,32 @@ class Graphs:
         return declared_families((folder, file, name) for (folder, _, file), name in parts)
 
     async def check_models(self, route: str, graph: Graph, item: Request, backend: Backend) -> None:
-        """Ask whether the model files that a caller names are there.
+        """Ask whether the model files that a caller names are there, and fit the others.
 
         Raises:
-            Problem: when one is not.
+            Problem: when one is not, or does not.
         """
         listed = _Listed(backend)
+        given = list(self._given(route, graph, item))
         faults = [
             Fault(pointer(param), detail, {"code": "unknown-model"})
-            for value, taken, params in self._given(route, graph, item)
-            for detail in await _missing(value, taken, listed)
-            for param in params
+            for one in given
+            for detail in await _missing(one.value, one.taken, listed)
+            for param in one.params
         ]
         if faults:
             raise Problem("unknown-model", faults[0].detail, faults)
+        known, unread = await self._known(((one.value, one.taken) for one in given), backend)
+        faults = [
+            Fault(pointer(param), unread[one.value], {"code": "unread-header"})
+            for one in given
+            if one.value in unread
+            for param in one.params
+        ]
+        if given and not faults:
+            faults = list(self._misfits(graph, given, known))
+        if faults:
+            raise Problem("bad-model", faults[0].detail, faults)
 
     async def check_whole(self, graph: Graph, param: str, backend: Backend) -> None:
         """Check a graph that comes from a caller in one of their params.
@@ -80,12 +92,17 @@ class Graphs:
         Raises:
             Problem: when the engine would refuse it, or run it and fail.
         """
-        faults = list(self._faults(graph, param))
+        inputs = list(self._inputs(graph))
+        named = ((value, taken) for _, _, value, taken in inputs if taken.folders)
+        known, unread = await self._known(named, backend)
+        faults = list(self._faults(graph, param, known))
         listed = _Listed(backend)
         if not faults:
-            for node, name, value, taken in self._inputs(graph):
+            for node, name, value, taken in inputs:
                 for detail in await _missing(value, taken, listed):
                     faults.append(_at(param, node, name, "unknown-model", detail))
+                if taken.folders and value in unread:
+                    faults.append(_at(param, node, name, "unread-header", unread[value]))
                 if len(faults) >= _MOST_MISSING:
                     break
         if faults:
@@ -140,10 +157,8 @@ class Graphs:
             "params": own if own is not None else sorted(params),
         }
 
-    def _given(
-        self, route: str, graph: Graph, item: Request
-    ) -> Iterator[tuple[Any, Input, list[str]]]:
-        """Yield value and schema of each file input that a caller has given, with the params."""
+    def _given(self, route: str, graph: Graph, item: Request) -> Iterator["_Given"]:
+        """Yield the file inputs that a caller has given."""
         files = [entry for entry in self._inputs(graph) if entry[3].folders]
         if not files:
             return
@@ -157,7 +172,38 @@ class Graphs:
             inputs = sources.get(node, {}).get("inputs", {})
             params = [p for p in inputs.get(name, {}).get("params", ()) if p in given]
             if params:
-                yield value, taken, params
+                yield _Given(node, name, value, taken, params)
+
+    async def _known(
+        self, named: Iterable[tuple[Any, Input]], backend: Backend
+    ) -> tuple[dict[str, Families | None], dict[str, str]]:
+        """Return the families of files by folder/file, and why the header of others is unread.
+
+        Files that no model is declared as are read where they were uploaded to.
+        """
+        known, unread = dict(self.families), dict[str, str]()
+        for value, taken in named:
+            if not isinstance(value, str) or not is_listed_name(value):
+                continue
+            for folder in taken.folders:
+                if f"{folder}/{value}" in known or value in unread:
+                    continue
+                try:
+                    families = await backend.families(folder, value)
+                except UnreadModelError as error:
+                    unread[value] = str(error)
+                    continue
+                if families is not None:
+                    known[f"{folder}/{value}"] = families
+        return known, unread
+
+    def _misfits(self, graph: Graph, given: Sequence["_Given"], known: Known) -> Iterator[Fault]:
+        """Yield where a caller's files meet models of another family."""
+        classes, _ = resolve_classes(graph, self.catalog, self.catalog.packs)
+        for finding in check_families(graph, classes, known):
+            at = [one for one in given if (one.node, one.input) == (finding.node, finding.input)]
+            for param in dict.fromkeys(param for one in at or given for param in one.params):
+                yield replace(_fault(finding, param), pointer=pointer(param))
 
     def _inputs(self, graph: Graph) -> Iterator[tuple[str, str, Any, Input]]:
         """Yield node, input, value and schema of the inputs that there is a schema of."""
@@ -167,16 +213,27 @@ class Graphs:
         }
         return inputs_of(graph, {node: c[0] for node, c in classes.items() if len(c) == 1})
 
-    def _faults(self, graph: Graph, param: str) -> Iterator[Fault]:
+    def _faults(self, graph: Graph, param: str, known: Known) -> Iterator[Fault]:
         classes, unknown = resolve_classes(graph, self.catalog, self.catalog.packs)
         findings = (
             *unknown,
             *check_graph(graph, classes, self.catalog),
-            *check_families(graph, classes, self.families),
+            *check_families(graph, classes, known),
         )
         for finding in findings:
             if finding.severity == "error":
                 yield _fault(finding, param)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An input whose value comes from params that a caller has given."""
+
+    node: str
+    input: str
+    value: Any
+    taken: Input
+    params: Sequence[str]
 
 
 async def _missing(value: object, taken: Input, listed: "_Listed") -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
+from ..graph.families import Families
 from ..utils.comfyui import Engine
 from ..utils.comfyui_errors import EngineError, EngineInterrupted
 from ..utils.comfyui_files import Directories
@@ -195,6 +196,10 @@ class LocalBackend:
             EngineError: when it does not answer.
         """
         return await lacking(self._engine, needs)
+
+    async def families(self, folder: str, name: str) -> Families | None:  # noqa: ARG002
+        """Return None: the engine lists its files, and hands none out."""
+        return None
 
     async def workers(self) -> list[Worker]:
         """Return what is known of the engine."""

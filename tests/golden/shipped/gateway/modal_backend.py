@@ -8,6 +8,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Final, Protocol
 
+from ..graph.families import Families
 from .backend import (
     Failure,
     Job,
@@ -63,6 +64,13 @@ class Uploads(Protocol):
 
     async def listing(self, folder: str) -> Collection[str]:
         """Return the files of a model folder; none when it is not there."""
+
+    async def families(self, folder: str, name: str) -> Families | None:
+        """Return the families that a file is of by its header.
+
+        Raises:
+            UnreadModelError: when it is not the file that its name says.
+        """
 
 
 class ModalBackend:
@@ -135,6 +143,12 @@ class ModalBackend:
         declared = [p.removeprefix(start) for p in self._model_paths if p.startswith(start)]
         uploaded = await self._uploads.listing(folder) if self._uploads else ()
         return sorted({*declared, *uploaded})
+
+    async def families(self, folder: str, name: str) -> Families | None:
+        """Return the families that an uploaded file shows; a declared one was verified."""
+        if self._uploads is None or f"{folder}/{name}" in self._model_paths:
+            return None
+        return await self._uploads.families(folder, name)
 
     async def workers(self) -> list[Worker]:
         """Return what is known of the workers; starts none."""

@@ -46,20 +46,25 @@ class Header:
     metadata: Mapping[str, str]
 
 
-def read_header(source: Path | BinaryIO, longest: int = LONGEST_HEADER) -> Header:
+def read_header(
+    source: Path | BinaryIO, longest: int = LONGEST_HEADER, size: int | None = None
+) -> Header:
     """Return the header of a file, or of a stream that begins as the file does.
 
-    Only the header is read. Of a file it is checked too that it is as long as its header says.
+    Only the header is read. It is checked too that the file is as long as its header says; of a
+    stream, where `size` says how long the file is.
 
     Raises:
         ValueError: when it is no safetensors file, or a part of one; the text says why.
         OSError: when the file cannot be read.
     """
-    if not isinstance(source, Path):
-        return _header(source, longest)[0]
-    with source.open("rb") as file:
-        header, length = _header(file, longest)
-    missing = length - source.stat().st_size
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            header, length = _header(file, longest)
+        size = source.stat().st_size
+    else:
+        header, length = _header(source, longest)
+    missing = 0 if size is None else length - size
     if missing > 0:
         raise ValueError(f"the file is cut off: its last {missing} bytes are missing")
     return header
