@@ -68,6 +68,7 @@ class App:
     environment: str
     layout: Any = field(default_factory=api_pb2.AppLayout)
     is_published: bool = False
+    version: int = 0
 
     @property
     def functions(self) -> Mapping[str, str]:
@@ -134,8 +135,9 @@ class Plane(ModalClientBase):
         return made
 
     def app(self, name: str) -> App:
-        """Return the app that is deployed under a name."""
-        return self.apps[self._ids["deployed", "", name]]
+        """Return the app that is deployed under a name, or as NAME@ENVIRONMENT."""
+        name, _, environment = name.partition("@")
+        return self.apps[self._ids["deployed", environment, name]]
 
     def function_id(self, app: str, tag: str) -> str:
         """Return the id of a deployed function; a class's is `NAME.*`."""
@@ -182,10 +184,51 @@ class Plane(ModalClientBase):
 
     @unary
     def AppGetByDeploymentName(self, q: Any) -> Any:
+        app = self._ids.get(("deployed", q.environment_name, q.name), "")
+        state = api_pb2.APP_STATE_DEPLOYED if app else api_pb2.APP_STATE_UNSPECIFIED
         return api_pb2.AppGetByDeploymentNameResponse(
-            app_id=self._ids.get(("deployed", q.environment_name, q.name), ""),
+            app_id=app,
             environment_name=q.environment_name or "main",
+            lifecycle=api_pb2.AppLifecycle(app_state=state),
         )
+
+    @unary
+    def AppGetOrCreate(self, q: Any) -> Any:
+        app = self._ids.get(("deployed", q.environment_name, q.app_name))
+        if app is None:
+            raise GRPCError(Status.NOT_FOUND, f"App '{q.app_name}' not found")
+        return api_pb2.AppGetOrCreateResponse(app_id=app)
+
+    @unary
+    def AppDeploymentHistory(self, q: Any) -> Any:
+        versions = range(self.apps[q.app_id].version, 0, -1)
+        return api_pb2.AppDeploymentHistoryResponse(
+            app_deployment_histories=[
+                api_pb2.AppDeploymentHistory(app_id=q.app_id, version=version)
+                for version in versions
+            ]
+        )
+
+    @unary
+    def AppRollback(self, _: Any) -> Any:
+        raise GRPCError(Status.FAILED_PRECONDITION, "rolling back needs another plan")
+
+    @unary
+    async def AppStop(self, q: Any) -> Any:
+        app = self.apps[q.app_id]
+        del self._ids["deployed", app.environment, app.name]
+        await self.containers.retire_all(q.app_id)
+        return Empty()
+
+    @unary
+    def AppFetchLogs(self, q: Any) -> Any:
+        """Return what the containers of an app have printed."""
+        logs = [
+            api_pb2.TaskLogs(data=task.log.read_text("utf-8", "replace"), timestamp=time.time())
+            for task in self.containers.tasks.values()
+            if self.metadata[task.function].app_id == q.app_id
+        ]
+        return api_pb2.AppFetchLogsResponse(batches=[api_pb2.TaskLogsBatch(items=logs)])
 
     @unary
     def AppCreate(self, q: Any) -> Any:
@@ -232,7 +275,8 @@ class Plane(ModalClientBase):
         app.layout, app.name, app.is_published = layout, q.name or app.name, True
         if q.app_state == api_pb2.APP_STATE_DEPLOYED:
             self._ids["deployed", app.environment, q.name] = q.app_id
-        self.deployments += 1
+            app.version += 1
+            self.deployments += 1
         await self.containers.retire_all(q.app_id)
         url = f"https://modal.test/apps/{WORKSPACE}/main/deployed/{q.name}"
         return api_pb2.AppPublishResponse(url=url, deployed_at=time.time())
@@ -486,7 +530,9 @@ class Plane(ModalClientBase):
     def _web_url(self, app: str, proto: Any) -> str:
         if not proto.webhook_config.type:
             return ""
-        return f"{self.http}/{self.apps[app].name}/{proto.function_name}"
+        one = self.apps[app]
+        where = f"@{one.environment}" if one.environment else ""
+        return f"{self.http}/{one.name}{where}/{proto.function_name}"
 
     # Look-ups of what is deployed.
 
