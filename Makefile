@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve plan deploy status logs rollback stop test test-engine test-modal lint golden pictures bench bench-front clean
+.PHONY: help setup validate lock build serve plan deploy status logs rollback stop test test-engine test-modal lint golden pictures bench bench-front bench-download clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench: $(STAMP) ## measure how long a build takes, against the imports that it n
 bench-front: $(STAMP) ## measure what the API costs over a bare client of a real ComfyUI
 	@$(RUN) -m tests.engine.install
 	@$(RUN) -m bench.front
+
+bench-download: $(STAMP) ## measure how long models take, 8 at a time against one by one
+	@$(RUN) -m bench.download
 
 clean: ## remove build/, .venv and caches
 	rm -rf build .build-* $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
