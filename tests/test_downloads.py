@@ -343,6 +343,15 @@ def test_all_reasons_are_told_at_once(hub: HubServer, places: Places) -> None:
     ]
 
 
+def test_a_file_that_only_comes_over_xet(
+    hub: HubServer, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over 50 GB, as the client counts; fewer here."""
+    monkeypatch.setattr("huggingface_hub.constants.MAX_HTTP_DOWNLOAD_SIZE", 99_999)
+    [reason] = reasons([add(hub, "a")], places)
+    assert "some/repo: The file is too large to be downloaded" in reason
+
+
 def test_the_token_opens_and_goes_to_its_server_alone(hub: HubServer, places: Places) -> None:
     data = content("a")
     hub.repos["acme/gated"] = Repo({"0" * 40: {"x": data}}, token=TOKEN, gated=True)

@@ -177,6 +177,9 @@ class Hub:
             raise FetchFailed("the server does not answer") from error
         except errors.HfHubHTTPError as error:
             raise FetchFailed(self._refused(repo, error.response.status_code)) from error
+        except ValueError as error:
+            # A name that is none, or a file of over 50 GB, which comes over Xet alone.
+            raise FetchFailed(f"{repo}: {' '.join(str(error).split())}") from error
 
     def _refused(self, repo: str, status: int) -> str:
         match status:
