@@ -125,8 +125,8 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "lint",
         _lint,
-        "check graphs in ComfyUI's API format",
-        "Checks files that ComfyUI exports with Workflow > Export (API), by the rules of validate. "
+        "check graphs in ComfyUI's API or UI format",
+        "Checks files that ComfyUI saves or exports, by the rules of validate. "
         "Models and packs are those of the project; with --no-models no project is needed.",
     )
     lint.set_defaults(needs_project=False)
@@ -148,6 +148,20 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-api-nodes",
         action="store_true",
         help="accept nodes that call the paid service of a vendor",
+    )
+    convert = _add(
+        commands,
+        "convert",
+        _convert,
+        "turn workflows in ComfyUI's UI format into graphs in API format",
+        "Converts what ComfyUI's canvas saves as its own Workflow > Export (API) does. One file goes "
+        "to standard output, others into a folder; files in API format stay as they are. A file "
+        "with an error is not written.",
+    )
+    convert.set_defaults(needs_project=False)
+    convert.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a workflow as JSON")
+    convert.add_argument(
+        "-o", "--out", metavar="DIR", type=Path, help="write NAME.json to DIR/NAME.api.json"
     )
     catalog = _add(
         commands,
@@ -321,6 +335,43 @@ def _lint(root: Path, options: argparse.Namespace) -> int:
         count = f"{len(options.files)} file{'s' if len(options.files) != 1 else ''}"
         print(f"{count}: {_summary(diagnostics)}", file=sys.stderr)
     return code
+
+
+def _convert(root: Path, options: argparse.Namespace) -> int:
+    from .conversion import convert_file, targets, write
+
+    if options.out is None and len(options.files) > 1:
+        return _refuse("several files go into a folder: give one with -o DIR")
+    catalogs: tuple[Path, ...] = (CATALOGS,)
+    version = versions(*catalogs)[-1]
+    if is_project(root):
+        project, _ = load_project(root)
+        catalogs = project.catalogs
+        if project.settings is not None and project.settings.comfyui.version in versions(*catalogs):
+            version = project.settings.comfyui.version
+    catalog = open_catalog(*catalogs, version=version)
+    try:
+        places = targets(options.files, options.out) if options.out is not None else {}
+    except ValueError as error:
+        return _refuse(str(error))
+    diagnostics: list[Diagnostic] = []
+    for path in options.files:
+        converted = convert_file(path, catalog)
+        diagnostics += converted.diagnostics
+        if converted.text is None:
+            continue
+        if not places:
+            sys.stdout.write(converted.text)
+            continue
+        try:
+            write(converted.text, places[path])
+        except OSError as error:
+            return _refuse(f"{places[path]} cannot be written: {error.strerror}")
+    diagnostics = sorted_once(diagnostics)
+    if options.quiet:
+        diagnostics = [d for d in diagnostics if d.severity is Severity.ERROR]
+    sys.stderr.write(_FORMATS[options.format](diagnostics))
+    return FAULTS if has_errors(diagnostics) else CLEAN
 
 
 def _catalog(root: Path, options: argparse.Namespace) -> int:

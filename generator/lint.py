@@ -1,26 +1,23 @@
-"""Check bare graphs: files that hold a graph in ComfyUI's API format."""
+"""Check bare graphs: files that hold one in ComfyUI's API format, or in UI format."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from .check.implicit import missing_implicit, undeclared_implicit
 from .check.models import families_of
 from .check.uses import undeclared
-from .diagnostics import Diagnostic, Severity
+from .diagnostics import Diagnostic
 from .graph.catalog import Catalog, ClassType, Input, is_listed_name
 from .graph.check import Finding, check_graph
 from .graph.classes import inputs_of, resolve_classes, without_schemas
+from .graph.convert import convert, is_ui
 from .graph.families import Families, check_families
 from .graph.safetensors import family_of_keys, read_header
 from .graph.words import did_you_mean, show
-from .load import MAX_BYTES, load_text
+from .graph_files import parse, placed, read_text
 from .spec import Models
-
-# The name of an input is at fault there, not its value.
-_AT_KEY: Final = frozenset(("frontend-input", "unknown-input"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,46 +37,25 @@ class Rules:
 
 def lint(path: Path, name: str, rules: Rules) -> list[Diagnostic]:
     """Return what is wrong with the graph in a file; `name` is what diagnostics call it."""
-    text, faults = _read(path, name)
+    text, faults = read_text(path, name)
     if text is None:
         return faults
-    graph, faults = _graph(text, name)
+    document, faults = parse(text, name)
     if faults:
         return faults
-    findings = _findings(graph, rules)
-    return list(_placed(findings, text, name)) if findings else []
+    findings = _of_document(document, rules)
+    return list(placed(findings, document, text, name)) if findings else []
 
 
-def _read(path: Path, name: str) -> tuple[str | None, list[Diagnostic]]:
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= MAX_BYTES and path.is_file() else b""
-    except OSError as error:
-        return None, [_fault(name, "unreadable", f"cannot be read: {error.strerror}")]
-    if not path.is_file():
-        return None, [_fault(name, "unreadable", "is no regular file")]
-    if size > MAX_BYTES:
-        return None, [_fault(name, "too-large", f"{size} bytes; at most {MAX_BYTES} are read")]
-    try:
-        return data.decode("utf-8-sig"), []
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        return None, [_fault(name, "not-utf8", f"byte {error.start} is no UTF-8", line)]
-
-
-def _graph(text: str, name: str) -> tuple[Any, list[Diagnostic]]:
-    try:
-        graph = json.loads(text)
-    except json.JSONDecodeError as error:
-        return None, [_fault(name, "syntax", f"no JSON: {error.msg}", error.lineno, error.colno)]
-    except (RecursionError, ValueError):
-        return None, [_fault(name, "too-large", "the JSON nests too deep, or has a huge number")]
-    if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
-        hint = "export it with Workflow > Export (API)"
-        return None, [_fault(name, "other-format", "this is ComfyUI's UI format", hint=hint)]
-    if isinstance(graph, dict) and graph.keys() <= {"prompt", "client_id", "extra_data"}:
-        graph = graph.get("prompt", graph)  # the body of a request to ComfyUI
-    return graph, []
+def _of_document(document: Any, rules: Rules) -> list[Finding]:
+    if not is_ui(document):
+        return _findings(document, rules)
+    made = convert(document, rules.catalog)
+    if not made.graph and made.findings:
+        return list(made.findings)
+    # Which classes are unknown depends on the packs, so that is found out below.
+    noted = [finding for finding in made.findings if finding.code != "unknown-class"]
+    return noted + _findings(made.graph, rules)
 
 
 def _findings(graph: Any, rules: Rules) -> list[Finding]:
@@ -196,36 +172,3 @@ def _families(
             if families is not None:
                 found[f"{folder}/{value}"] = families
     return found
-
-
-def _placed(findings: list[Finding], text: str, name: str) -> Iterator[Diagnostic]:
-    """Yield findings with their lines; those of JSON that YAML cannot read stand in line 1."""
-    root, _ = load_text(text, name)
-    nodes = root.mapping if root else {}
-    if "prompt" in nodes and "inputs" not in nodes["prompt"].mapping:
-        nodes = nodes["prompt"].mapping
-    for finding in findings:
-        at, key = nodes.get(finding.node or ""), True
-        inputs = at.mapping.get("inputs") if at else None
-        if inputs and finding.input in inputs.mapping:
-            at, key = inputs.mapping[finding.input], finding.code in _AT_KEY
-        line, column = 1, 1
-        if at is not None:
-            line, column = at.key if key and at.key else (at.line, at.column)
-        yield Diagnostic(
-            name,
-            line,
-            column,
-            Severity(finding.severity),
-            finding.code,
-            finding.message,
-            finding.node,
-            finding.input,
-            finding.hint,
-        )
-
-
-def _fault(
-    file: str, code: str, message: str, line: int = 1, column: int = 1, hint: str | None = None
-) -> Diagnostic:
-    return Diagnostic(file, line, column, Severity.ERROR, code, message, hint=hint)

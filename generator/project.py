@@ -106,7 +106,10 @@ def _foreign_format(root: Node) -> Diagnostic | None:
     for node in (root, graph):
         if node and {"nodes", "links"} <= set(node.mapping):
             message = "this is ComfyUI's UI format, which no engine takes"
-            hint = "in ComfyUI, choose Workflow > Export (API), and paste that under graph:"
+            hint = (
+                "in ComfyUI, choose Workflow > Export (API), or convert the file with "
+                "python -m generator convert FILE, and paste that under graph:"
+            )
             return node.error("other-format", message, hint=hint, at_key=True)
     if _is_graph(root):
         message = "this is a graph alone"

@@ -350,6 +350,29 @@ def saved(**image: int) -> Body:
     }
 
 
+def on_canvas(**more: Any) -> Body:
+    """Return what `saved` is in UI format, the picture's size from a subgraph."""
+    inner = {
+        "id": "picture",
+        "name": "A picture",
+        "nodes": [{"id": 1, "type": "EmptyImage", "widgets_values": [32, 16, 1, 255]}],
+        "links": [],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "linkIds": [1]}],
+    }
+    link = {"id": 1, "origin_id": 1, "origin_slot": 0, "target_id": -20, "target_slot": 0}
+    images = {"name": "images", "type": "IMAGE", "link": 1}
+    return {
+        "nodes": [
+            {"id": 1, "type": "picture", "outputs": [{"type": "IMAGE", "links": [1]}]},
+            {"id": 2, "type": "SaveImage", "inputs": [images], "widgets_values": ["a"]},
+        ],
+        "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+        "definitions": {"subgraphs": [inner | {"links": [link]}]},
+        "version": 0.4,
+        **more,
+    }
+
+
 def loaded(name: str = "cat.png") -> Body:
     """Return a graph that loads a file."""
     return {
@@ -512,6 +535,43 @@ def test_graphs_that_are_refused(own: Api, body: Body, pointer: str, words: str)
     """Before they reach the engine, with the place and what to do."""
     before = len(own.works)
     document = problem(own.post("/workflow", body), 422)
+    assert document["code"] in ("bad-graph", "bad-params")
+    assert pointers(document)[0] == pointer
+    assert words in document["errors"][0]["detail"]
+    assert len(own.works) == before
+
+
+@pytest.mark.parametrize("is_form", [False, True])
+def test_a_workflow_in_ui_format(own: Api, is_form: bool) -> None:
+    """It is converted, and runs."""
+    if is_form:
+        content = json.dumps(on_canvas()).encode()
+        reply = own.request("POST", "/workflow", files={"workflow": ("a.json", content)})
+    else:
+        reply = own.post("/workflow", {"workflow": on_canvas()})
+    assert reply.status_code == 200, reply.text
+    assert size(reply.content) == (32, 16)
+    assert own.works[-1].graph["2"]["inputs"]["images"] == ["1:1", 0]
+
+
+@pytest.mark.parametrize(
+    ("more", "pointer", "words"),
+    [
+        ({"links": []}, "#/workflow", "link 1 is not in the file"),
+        ({"links": 5}, "#/workflow", "links is no list"),
+        ({"nodes": [{"id": 7}]}, "#/workflow", "this node has no type"),
+        ({"nodes": [{"id": 7, "type": "NoSuchThing"}]}, "#/workflow/7", 'no class "NoSuchThing"'),
+        ({"nodes": []}, "#/workflow", "at least 1"),
+        ({"nodes": [{"id": 7, "type": "CheckpointLoaderSimple"}]}, "#/workflow", "no default"),
+        ({"definitions": {"subgraphs": 7}}, "#/workflow/1", 'no class "picture"'),
+        ({"version": 9}, "#/workflow", "version 9 of the UI format"),
+    ],
+)
+def test_workflows_in_ui_format_that_are_refused(
+    own: Api, more: Body, pointer: str, words: str
+) -> None:
+    before = len(own.works)
+    document = problem(own.post("/workflow", {"workflow": on_canvas(**more)}), 422)
     assert document["code"] in ("bad-graph", "bad-params")
     assert pointers(document)[0] == pointer
     assert words in document["errors"][0]["detail"]

@@ -80,6 +80,21 @@ MY_GRAPH: Files = {
     "graph.json": '{"1": {"class_type": "VAELoader", "inputs": {"vae_name": "ae.safetensors"}}, '
     '"2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}'
 }
+
+
+def canvas(text: str, *loaded: str) -> str:
+    """Return a workflow in UI format that shows a text's conditioning."""
+    nodes = [
+        {"id": 1, "type": "CLIPLoader", "outputs": [{"type": "CLIP", "links": [1]}],
+         "widgets_values": ["clip_l.safetensors", "sd3", *loaded]},
+        {"id": 2, "type": "CLIPTextEncode", "inputs": [{"name": "clip", "type": "CLIP", "link": 1}],
+         "outputs": [{"type": "CONDITIONING", "links": [2]}], "widgets_values": [text]},
+        {"id": 3, "type": "PreviewAny", "inputs": [{"name": "source", "type": "*", "link": 2}]},
+    ]  # fmt: skip
+    links = [[1, 1, 0, 2, 0, "CLIP"], [2, 2, 0, 3, 0, "CONDITIONING"]]
+    return json.dumps({"nodes": nodes, "links": links, "version": 0.4})
+
+
 MY_FILE = "models/vae/ae.safetensors"
 MY_VAE: Files = {
     "models.yaml": "models: {ae: {source: {hf: a/b, file: ae.safetensors}, folder: vae}}\n"
@@ -101,6 +116,15 @@ IN_WORDS: dict[str, tuple[Files, Files]] = {
     "missing-file": ({"models.yaml": None}, {"models.yaml": "models: {}\n"}),
     # A command writes the file that mends it.
     "no-schemas": (MY_PACK, {**MY_PACK, **MY_SCHEMAS}),
+    # A file in UI format is long.
+    "default-taken": (
+        {"graph.json": canvas("red fox")},
+        {"graph.json": canvas("red fox", "default")},
+    ),
+    "dynamic-prompt": (
+        {"graph.json": canvas("{red|blue} fox", "default")},
+        {"graph.json": canvas("red fox", "default")},
+    ),
     # Models are no text.
     # A lock is made by a command.
     "bad-lock": ({"generator.lock": "<<<<<<< HEAD\n"}, {"generator.lock": LOCK}),

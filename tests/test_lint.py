@@ -113,7 +113,7 @@ def test_github_annotations(alone: Path, capsys: pytest.CaptureFixture[str]) -> 
         ('{"1":\n  nope}', "syntax", 2),
         ("[]", "bad-graph", 1),
         ("null", "bad-graph", 1),
-        ('{"nodes": [], "links": []}', "other-format", 1),
+        ('{"nodes": [], "links": []}', "no-output", 1),
         ('{"1": 5}', "bad-graph", 1),
         ("[" * 100_000, "too-large", 1),
         ('{"1": ' + "9" * 5000 + "}", "too-large", 1),

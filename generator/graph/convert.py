@@ -5,7 +5,7 @@ Source: `graphToPrompt` and `ExecutableNodeDTO` of ComfyUI_frontend.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from .catalog import Catalog
@@ -21,6 +21,8 @@ __all__ = ["CanvasNode", "Conversion", "convert", "is_ui"]
 
 # What one finding too many says nothing new of.
 _MOST_FINDINGS: Final = 200
+# A second or so; a workflow of a hundred nodes takes a few hundred.
+_MOST_STEPS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ def convert(document: object, catalog: Catalog) -> Conversion:
     if not isinstance(document, dict):
         return Conversion({}, (Finding("bad-graph", "error", "a workflow is a mapping"),))
     if not is_ui(document):
-        return Conversion(document)
+        faults = list(_not_nodes(document))
+        return Conversion({}, tuple(faults)) if faults else Conversion(document)
     read, faults = read_document(document)
     if faults:
         return Conversion({}, tuple(faults[:_MOST_FINDINGS]))
@@ -76,11 +79,26 @@ def convert(document: object, catalog: Catalog) -> Conversion:
     maker = _Maker(workflow, placed)
     graph = maker.graph() if placed or not workflow.found else {}
     _, unknown = resolve_classes(graph, catalog, catalog.packs, choose=True)
+    unknown = [_with_pack(finding, placed) for finding in unknown]
     findings = (*workflow.found, *maker.found[:_MOST_FINDINGS], *unknown)
     if any(f.severity == "error" for f in (*workflow.found, *maker.found)):
         return Conversion({}, findings)
     canvas = {node: maker.canvas_node(placed[node]) for node in graph}
     return Conversion(graph, findings, canvas)
+
+
+def _not_nodes(graph: Mapping[str, Any]) -> Iterator[Finding]:
+    """Say what of a graph in API format is no node."""
+    for node, content in graph.items():
+        if not (
+            isinstance(content, dict)
+            and isinstance(content.get("class_type"), str)
+            and isinstance(content.get("inputs"), dict)
+        ):
+            message = "this is no node of a graph in API format, and the file is not in UI format"
+            hint = "save or export the workflow anew in ComfyUI"
+            yield Finding("bad-graph", "error", message, str(node), hint=hint)
+            return
 
 
 @dataclass(slots=True)
@@ -90,13 +108,15 @@ class _Maker:
     workflow: Workflow
     placed: Mapping[str, Placed]
     found: list[Finding] = field(default_factory=list)
+    steps: int = 0
+    setters: dict[int, dict[str, Part]] = field(default_factory=dict)
 
     def graph(self) -> Graph:
         """Return the graph; where `found` holds an error it is none."""
         for graph in (*self.workflow.document.subgraphs.values(), self.workflow.document.canvas):
             self._apply_primitives(graph)
         made: Graph = {}
-        for node in self._ordered():
+        for node in self.placed.values():
             part = node.part
             if part.is_virtual or part.node.mode in (NEVER, BYPASS):
                 continue
@@ -130,29 +150,25 @@ class _Maker:
             _title(placed.part), node.position, node.properties, groups, tuple(reversed(titles))
         )
 
-    def _ordered(self) -> Iterator[Placed]:
-        """Yield the nodes in the order of the export: by links on the canvas, those within as they
-        stand in their subgraph.
-        """
-        canvas = self.workflow.document.canvas
-        rank = {node: place for place, node in enumerate(_execution_order(canvas))}
-        order = sorted(self.placed, key=lambda node: rank[node.partition(":")[0]])
-        return (self.placed[node] for node in order)
-
     def _apply_primitives(self, graph: UiGraph) -> None:
         """Write the values of primitive nodes into the widgets that they are linked to."""
         parts = self.workflow.parts.get(id(graph), {})
-        for part in parts.values():
-            if part.type != PRIMITIVE or "value" not in part.values:
+        primitives = [part for part in parts.values() if part.type == PRIMITIVE]
+        targets = {
+            slot.link: (part, slot.widget)
+            for part in (parts.values() if primitives else ())
+            for slot in part.slots
+            if slot.link is not None and slot.widget in part.values
+        }
+        for primitive in primitives:
+            if "value" not in primitive.values:
                 continue
-            for key in part.node.outputs[0].links if part.node.outputs else ():
-                link = graph.links.get(key)
-                target = parts.get(link.target) if link else None
-                for slot in target.slots if target else ():
-                    if target and slot.link == key and slot.widget in target.values:
-                        value = part.values["value"]
-                        taken = target.class_type and target.class_type.inputs.get(slot.widget)
-                        target.values[slot.widget] = stepped(taken, value) if taken else value
+            for key in primitive.node.outputs[0].links if primitive.node.outputs else ():
+                if key in targets:
+                    part, name = targets[key]
+                    value = primitive.values["value"]
+                    taken = part.class_type.inputs.get(name or "") if part.class_type else None
+                    part.values[name or ""] = stepped(taken, value) if taken else value
 
     def _inputs(self, node: Placed) -> dict[str, Any]:
         part = node.part
@@ -176,6 +192,10 @@ class _Maker:
                     inputs[slot.name] = _as_input(value)
                 case Finding() as fault:
                     self._add(fault)
+        linked = {slot.name for slot in part.slots if slot.link is not None}
+        for name in part.missing:
+            if name not in linked:
+                self._add(_missing(node, name))
         return inputs
 
     def _add(self, finding: Finding) -> None:
@@ -191,6 +211,10 @@ class _Maker:
         wanted: str | None = None
         seen: set[tuple[str, str, int]] = set()
         while True:
+            self.steps += 1
+            if self.steps > _MOST_STEPS:
+                message = "following all links takes too long: too many reroutes in a row"
+                return Finding("too-large", "error", message, node.id, name)
             # From an input up its link …
             if slot.link is None:
                 return None
@@ -207,8 +231,9 @@ class _Maker:
                 slot = outer.part.slots[link.origin_slot]
                 if slot.link is None:
                     shown = outer.part.values
-                    is_shown = slot.widget is not None and slot.widget in shown
-                    return _Value(shown[slot.widget or ""]) if is_shown else None
+                    if slot.widget is not None and slot.widget in shown:
+                        return _Value(shown[slot.widget])
+                    return None
                 at, wanted = outer, None
                 continue
             origin = self.placed.get(at.path + link.origin)
@@ -250,27 +275,67 @@ class _Maker:
         if not 0 <= number < len(inner.outputs):
             message = f"its subgraph has no output {number}"
             return Finding("bad-output-index", "error", message, outer.id)
-        links = inner.outputs[number].links
+        links = [inner.links[key] for key in inner.outputs[number].links if key in inner.links]
         if not links:
             return None
-        link = inner.links.get(links[0])
-        origin = self.placed.get(f"{outer.id}:{link.origin}") if link else None
-        if link is None or origin is None:
-            message = f"nothing feeds output {number} of its subgraph: link {links[0]} is broken"
+        origin = self.placed.get(f"{outer.id}:{links[0].origin}")
+        if origin is None:
+            message = (
+                f"output {number} of its subgraph comes from node {links[0].origin} in it, "
+                "which is not there"
+            )
             return Finding("dangling-link", "error", message, outer.id)
-        return origin, link.origin_slot
+        return origin, links[0].origin_slot
 
     def _through(self, node: Placed, number: int) -> tuple[Placed, UiInput] | None:
         """Return the input that a node of the canvas passes on as an output."""
         if number < len(node.part.slots):
             return node, node.part.slots[number]
         if node.part.type in ("GetNode", "easy getNode"):
-            name = _first_value(node.part)
-            for other in self.workflow.parts[id(node.graph)].values():
-                is_setter = other.type in ("SetNode", "easy setNode")
-                if is_setter and name and _first_value(other) == name and other.slots:
-                    return self.placed[node.path + other.node.id], other.slots[0]
+            setter = self._setters(node.graph).get(_first_value(node.part))
+            if setter is not None and setter.slots:
+                return self.placed[node.path + setter.node.id], setter.slots[0]
         return None
+
+    def _setters(self, graph: UiGraph) -> Mapping[str, Part]:
+        """Return the nodes of a graph that Get nodes get from, by the name that both have."""
+        if id(graph) not in self.setters:
+            found: dict[str, Part] = {}
+            for part in self.workflow.parts[id(graph)].values():
+                if part.type in ("SetNode", "easy setNode") and _first_value(part):
+                    found.setdefault(_first_value(part), part)
+            self.setters[id(graph)] = found
+        return self.setters[id(graph)]
+
+
+def _missing(node: Placed, name: str) -> Finding:
+    """Say that a file has no value for a widget; the canvas takes its default.
+
+    Several widgets without any value are no older version of a class: the file is damaged.
+    """
+    part = node.part
+    if name not in part.values:
+        message = "the file has no value for this input, and it has no default"
+        return Finding("missing-input", "error", message, node.id, name)
+    if not part.node.values and len(part.missing) > 1:
+        message = f"the file has no values for the inputs of {part.type}"
+        hint = "save it anew in ComfyUI"
+        return Finding("missing-input", "error", message, node.id, name, hint)
+    message = (
+        f"the file has no value for this input; {show(part.values[name])}, its default, is taken"
+    )
+    return Finding("default-taken", "warning", message, node.id, name)
+
+
+def _with_pack(finding: Finding, placed: Mapping[str, Placed]) -> Finding:
+    """Return an unknown class with the pack that the file names for its node."""
+    node = placed.get(finding.node or "")
+    properties = node.part.node.properties if node else {}
+    for key in ("cnr_id", "aux_id"):
+        pack = properties.get(key)
+        if isinstance(pack, str) and pack and pack != "comfy-core":
+            return replace(finding, hint=f"the file says it is of pack {show(pack)}")
+    return finding
 
 
 def _dangling(node: Placed, name: str, at: Placed, message: str) -> Finding:
@@ -307,28 +372,6 @@ def _fits(one: str, other: str) -> bool:
     return any(part in others or part in ("*", "") for part in one.lower().split(","))
 
 
-def _execution_order(graph: UiGraph) -> list[str]:
-    """Return the nodes of a graph so that each comes after those that it needs, cycles last."""
-    missing = {
-        node.id: sum(slot.link is not None for slot in node.inputs) for node in graph.nodes.values()
-    }
-    order = [node for node, count in missing.items() if not count]
-    visited: set[str] = set()
-    for node in order:
-        for output in graph.nodes[node].outputs:
-            for key in output.links:
-                link = graph.links.get(key)
-                if link is None or key in visited:
-                    continue
-                visited.add(key)
-                if link.target in missing:
-                    missing[link.target] -= 1
-                    if not missing[link.target]:
-                        order.append(link.target)
-    done = set(order)
-    return order + [node for node in graph.nodes if node not in done]
-
-
 def _numbers_first(graph: Graph) -> Graph:
     """Return a graph in the order of JavaScript's objects: numbers first, by size."""
     numbers = sorted((node for node in graph if _is_index(node)), key=int)
@@ -343,9 +386,9 @@ def _title(part: Part) -> str:
     return part.node.title or part.type
 
 
-def _first_value(part: Part) -> Any:
+def _first_value(part: Part) -> str:
     values = part.node.values
-    return values[0] if isinstance(values, list) and values else None
+    return values[0] if isinstance(values, list) and values and isinstance(values[0], str) else ""
 
 
 def _as_input(value: Any) -> Any:

@@ -17,14 +17,18 @@ _WIDGETS: Final = frozenset(
     "BOOLEAN CHART COLOR COMBO FILEUPLOAD FLOAT GALLERIA IMAGECOMPARE INT MARKDOWN MULTISELECT"
     " SELECTBUTTON STRING TEXTAREA TREESELECT"
     " AUDIO_RECORD AUDIO_UI AUDIOUPLOAD LOAD_3D LOAD_3D_ANIMATION PREVIEW_3D PREVIEW_3D_ANIMATION"
-    " WEBCAM VHSTIMESTAMP".split()
+    " WEBCAM EASY_COMBO EASY_PROMPT_AWAIT_BAR EASY_PROMPT_STYLES INFO VHSTIMESTAMP".split()
 )
 # Those that hold no value of their own: what they show is put into the graph when it is run.
 _LIVE: Final = frozenset(("AUDIO_RECORD", "LOAD_3D", "LOAD_3D_ANIMATION", "WEBCAM"))
 # Buttons that stand before a live widget, and take places among the values.
 _BUTTONS_BEFORE: Final = {"LOAD_3D": 3, "LOAD_3D_ANIMATION": 3}
+# Widgets of packs that only show something.
+_PREVIEWS: Final = frozenset(("videopreview",))
 _SEEDS: Final = frozenset(("noise_seed", "seed"))
 _COMMENT: Final = re.compile(r"/\*.*?\*/|//[^\n\r\u2028\u2029]*", re.DOTALL)
+# Beyond, floats have no fractions.
+_EXACT: Final = 2**53
 _ESCAPED: Final = re.compile(r"\\([{}|])")
 
 
@@ -67,10 +71,11 @@ def _companions(name: str, taken: Input, kind: str) -> int:
     return count
 
 
-def values_of(class_type: ClassType, node: UiNode) -> dict[str, Any]:
-    """Return the values of a node's widgets by input, in the schema's order.
+def values_of(class_type: ClassType, node: UiNode) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of a node's widgets by input, and for which the file has none.
 
-    A widget that the file has no value for has its default; one without is left out.
+    The values are in the schema's order. A widget that the file has no value for has its default;
+    one without is left out.
     """
     widgets = widgets_of(class_type)
     given: Mapping[str, Any]
@@ -81,6 +86,7 @@ def values_of(class_type: ClassType, node: UiNode) -> dict[str, Any]:
         pairs = zip(widgets, values, strict=False)
         given = {widget.name: value for widget, value in pairs if widget.input is not None}
     found: dict[str, Any] = {}
+    missing: list[str] = []
     for widget in widgets:
         if widget.input is None:
             continue
@@ -93,9 +99,27 @@ def values_of(class_type: ClassType, node: UiNode) -> dict[str, Any]:
                 value = _default(taken)
             if value is not None or taken.type not in ("COMBO",):
                 found[widget.name] = value
-        elif (default := _default(taken)) is not None:
-            found[widget.name] = default
-    return found
+        else:
+            missing.append(widget.name)
+            if (default := _default(taken)) is not None:
+                found[widget.name] = default
+    if class_type.open:
+        found.update(_beyond_schema(class_type, node))
+    return found, missing
+
+
+def _beyond_schema(class_type: ClassType, node: UiNode) -> Iterator[tuple[str, Any]]:
+    """Yield the values of widgets that a pack's own script gives a node, beside its schema's."""
+    if isinstance(node.values, dict):
+        for name, value in node.values.items():
+            if name not in class_type.inputs and name not in _PREVIEWS:
+                yield name, value
+    elif class_type.name == "Power Lora Loader (rgthree)":
+        loras = [v for v in node.values or () if isinstance(v, dict) and "lora" in v]
+        is_split = node.properties.get("Show Strengths") == "Separate Model & Clip"
+        for number, lora in enumerate(loras, start=1):
+            shown = {key: value for key, value in lora.items() if is_split or key != "strengthTwo"}
+            yield f"lora_{number}", shown
 
 
 def _without_forced(class_type: ClassType, widgets: list[Widget], values: list[Any]) -> list[Any]:
@@ -183,7 +207,21 @@ def stepped(taken: Input, value: Any) -> Any:
             return _rounded(value)
         offset = math.fmod(taken.minimum or 0, step)
         return _whole(_rounded((value - offset) / step) * step + offset)
+    if taken.type == "FLOAT":
+        return _fraction(taken, value)
     return value
+
+
+def _fraction(taken: Input, value: float) -> float:
+    """Return a number with as many digits as the step of its widget shows, within its bounds."""
+    step = taken.step if taken.step and taken.step > 0 else 0.5
+    digits = max(0, -math.floor(math.log10(step)))
+    if not digits or abs(value) > _EXACT:
+        return value
+    least = 0.0 if taken.minimum is None else taken.minimum
+    most = 2048.0 if taken.maximum is None else taken.maximum
+    rounded = round(_rounded(value * 10**digits) / 10**digits, digits)
+    return _whole(min(max(rounded, least), most))
 
 
 def _rounded(value: float) -> int:

@@ -53,7 +53,9 @@ async def _work(
     """
     if param := endpoint.graph_param:
         _check_wrapped(body.values, param)
-    item, uploads = read_item(endpoint.request, body)
+    item, uploads = read_item(
+        endpoint.request, body, endpoint.graph_param, gateway.graphs.converted
+    )
     item, files = await read_media(gateway.media, item, uploads)
     graph_files: dict[str, MediaFile] = {}
     if endpoint.graph:

@@ -1,7 +1,7 @@
 """From a body to an endpoint's request model, and the media that it brings."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeVar, get_origin
@@ -30,8 +30,15 @@ class Uploads:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def read_item(model: type[R], body: Body) -> tuple[R, Uploads]:
+def read_item(
+    model: type[R],
+    body: Body,
+    graph_param: str | None = None,
+    converted: Callable[[object, str], object] | None = None,
+) -> tuple[R, Uploads]:
     """Return the request that a body is, and what was uploaded with it.
+
+    The graph in `graph_param` is first `converted`.
 
     Raises:
         Problem: when a param is missing, unknown, of another type or out of its bounds.
@@ -40,6 +47,8 @@ def read_item(model: type[R], body: Body) -> tuple[R, Uploads]:
     uploads = Uploads()
     if body.is_form:
         values, uploads = _form(model, body)
+    if graph_param and converted and isinstance(values, dict) and graph_param in values:
+        values = {**values, graph_param: converted(values[graph_param], graph_param)}
     try:
         return model.model_validate(values, strict=not body.is_form), uploads
     except ValidationError as error:

@@ -319,7 +319,8 @@ class Client(BaseClient):
         rendered: the service then answers 403.
 
         Args:
-            workflow: A ComfyUI graph in API format.
+            workflow: A ComfyUI graph in API format, or a workflow in UI format as the canvas saves
+                it.
             prompt: Replaces the positive text of the graph; the negative stays as it is.
             files: Pictures, videos and sounds that the graph loads, by the names in it.
         """

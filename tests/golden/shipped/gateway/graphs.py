@@ -11,6 +11,7 @@ from typing import Any, Final
 from ..graph.catalog import Catalog, Input, is_listed_name, open_catalog
 from ..graph.check import Finding, check_graph
 from ..graph.classes import inputs_of, resolve_classes
+from ..graph.convert import convert, is_ui
 from ..graph.families import Families, Known, check_families, declared_families
 from ..graph.records import Graph
 from ..graph.words import did_you_mean, show
@@ -57,6 +58,23 @@ class Graphs:
         """What models.yaml says of the families of files, by folder/file."""
         parts = ((path.partition("/"), name) for path, name in self.model_families.items())
         return declared_families((folder, file, name) for (folder, _, file), name in parts)
+
+    def converted(self, graph: object, param: str) -> object:
+        """Return a caller's graph in API format, when it is in UI format; else as it is.
+
+        Raises:
+            Problem: when it cannot be converted.
+        """
+        if not is_ui(graph):
+            return graph
+        made = convert(graph, self.catalog)
+        faults = [
+            _fault(finding, param) for finding in made.findings if finding.severity == "error"
+        ]
+        if faults and not made.graph:
+            faults = [Fault(pointer(param), fault.detail, fault.extra) for fault in faults]
+            raise Problem("bad-graph", _summary(faults), faults)
+        return made.graph
 
     async def check_models(self, route: str, graph: Graph, item: Request, backend: Backend) -> None:
         """Ask whether the model files that a caller names are there, and fit the others.

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from .catalog import Catalog, ClassType
 from .check import Finding
+from .group_nodes import Group, group_name, group_size, open_group
 from .ui_records import (
     SUBGRAPH_INPUT,
     UiDocument,
@@ -64,7 +65,8 @@ _RENAMED: Final = {
 class Part:
     """A node of the canvas or of a subgraph, as the canvas holds it once it is loaded.
 
-    `slots` are its inputs in the canvas's order, `values` those of its widgets. A subgraph's node
+    `slots` are its inputs in the canvas's order, `values` those of its widgets; for the widgets in
+    `missing` the file has none, so that they have their defaults, if any. A subgraph's node
     has the widgets of inner nodes that it shows, under the names of its own inputs.
     """
 
@@ -75,6 +77,7 @@ class Part:
     values: dict[str, Any]
     class_type: ClassType | None = None
     subgraph: UiGraph | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def is_virtual(self) -> bool:
@@ -101,51 +104,81 @@ class Workflow:
     catalog: Catalog
     found: list[Finding] = field(default_factory=list)
     parts: dict[int, dict[str, Part]] = field(default_factory=dict)
+    groups: dict[int, Group] = field(default_factory=dict)
 
     def load(self) -> dict[str, Placed]:
-        """Return all nodes by id, in the order in which the frontend numbers them.
+        """Return all nodes by id, in the order of the frontend's export: those of the canvas by
+        their links, those in subgraphs as they stand there.
 
         Empty where subgraphs hold themselves, nest too deep, or hold too many nodes.
         """
-        order = self._inner_first()
+        order = self._inner_first() if self._open_groups() else None
         if order is None or not self._is_bounded(order):
             return {}
         for graph in (*order, self.document.canvas):
             self.parts[id(graph)] = {node.id: self._part(node) for node in graph.nodes.values()}
-        return {placed.id: placed for placed in self._placed()}
+        found: dict[str, Placed] = {}
+        for placed in self._placed():
+            if placed.id in found:
+                message = "two nodes get this id, one of them in a subgraph"
+                self.found.append(Finding("bad-graph", "error", message, placed.id))
+            found[placed.id] = placed
+        return found
+
+    def _open_groups(self) -> bool:
+        """Make subgraphs of the group nodes, each its own, for each has its own values.
+
+        Returns False when they hold too many nodes.
+        """
+        named = self.document.group_nodes
+        count = 0
+        for graph in (self.document.canvas, *self.document.subgraphs.values()):
+            for node in graph.nodes.values():
+                name = group_name(node.type, named)
+                if name is None:
+                    continue
+                count += group_size(named[name])
+                if count > MOST_NODES:
+                    message = f"group nodes hold over {MOST_NODES} nodes and links"
+                    self.found.append(Finding("too-large", "error", message, node.id))
+                    return False
+                group, faults = open_group(node, name, named[name], self._class_of)
+                self.groups[id(node)] = group
+                self.found += faults
+        return True
 
     def _subgraph(self, node: UiNode) -> UiGraph | None:
-        return self.document.subgraphs.get(node.type)
+        group = self.groups.get(id(node))
+        return group.graph if group else self.document.subgraphs.get(node.type)
 
     def _inner_first(self) -> list[UiGraph] | None:
         """Return the subgraphs in use, those that others hold first; None where one holds itself."""
-        done: dict[str, UiGraph] = {}
-        open_keys: list[str] = []
-        work: list[tuple[str | None, Iterator[UiNode]]] = [
+        done: dict[int, UiGraph] = {}
+        held: list[int] = []
+        work: list[tuple[UiGraph | None, Iterator[UiNode]]] = [
             (None, iter(self.document.canvas.nodes.values()))
         ]
         while work:
-            key, rest = work[-1]
+            graph, rest = work[-1]
             for node in rest:
                 inner = self._subgraph(node)
-                if inner is None or node.type in done:
+                if inner is None or id(inner) in done:
                     continue
-                if node.type in open_keys:
+                if id(inner) in held:
                     message = f"subgraph {show(inner.name)} holds itself"
                     self.found.append(Finding("cycle", "error", message, node.id))
                     return None
-                if len(open_keys) >= _DEEPEST:
+                if len(held) >= _DEEPEST:
                     message = f"subgraphs nest more than {_DEEPEST} deep"
                     self.found.append(Finding("too-large", "error", message, node.id))
                     return None
-                open_keys.append(node.type)
-                work.append((node.type, iter(inner.nodes.values())))
+                held.append(id(inner))
+                work.append((inner, iter(inner.nodes.values())))
                 break
             else:
                 work.pop()
-                if key is not None:
-                    open_keys.pop()
-                    done[key] = self.document.subgraphs[key]
+                if graph is not None:
+                    done[held.pop()] = graph
         return list(done.values())
 
     def _is_bounded(self, order: list[UiGraph]) -> bool:
@@ -166,7 +199,7 @@ class Workflow:
             return self._subgraph_part(node, inner)
         name = _RENAMED.get(node.type, node.type)
         outputs = [output.type for output in node.outputs]
-        class_type = None if name in VIRTUAL else self._class_type(name, node)
+        class_type = self._class_of(node)
         if class_type is None:
             return Part(node, name, list(node.inputs), outputs, _named_values(node))
         given = {slot.name: slot for slot in node.inputs}
@@ -184,22 +217,27 @@ class Workflow:
         slots += [slot for slot in node.inputs if slot.name not in known and slot.widget is None]
         declared = [output.type for output in class_type.outputs]
         outputs = declared + outputs[len(declared) :]
-        return Part(node, name, slots, outputs, values_of(class_type, node), class_type)
+        values, missing = values_of(class_type, node)
+        return Part(node, name, slots, outputs, values, class_type, missing=tuple(missing))
 
-    def _class_type(self, type: str, node: UiNode) -> ClassType | None:
+    def _class_of(self, node: UiNode) -> ClassType | None:
         """Return a node's class; of several packs' the one that has the inputs of the node."""
-        found = self.catalog.get(type, self.catalog.packs)
+        name = _RENAMED.get(node.type, node.type)
+        found = [] if name in VIRTUAL else self.catalog.get(name, self.catalog.packs)
         names = {slot.name for slot in node.inputs}
         return min(found, key=lambda c: len(names - c.inputs.keys()), default=None)
 
     def _subgraph_part(self, node: UiNode, inner: UiGraph) -> Part:
+        group = self.groups.get(id(node))
         given = {slot.name: slot for slot in node.inputs}
         slots = []
         shown: dict[str, Any] = {}
         for slot in inner.inputs:
             link = given[slot.name].link if slot.name in given else None
             has_widget = False
-            if slot.name not in shown:
+            if group and slot.name in group.values:
+                has_widget = True
+            elif slot.name not in shown:
                 for value in self._shown_values(inner, slot.links):
                     shown[slot.name], has_widget = value, True
                     break
@@ -207,7 +245,7 @@ class Workflow:
         known = {slot.name for slot in slots}
         slots += [slot for slot in node.inputs if slot.name not in known]
         outputs = [slot.type for slot in inner.outputs]
-        values = _subgraph_values(node, shown)
+        values = dict(group.values) if group else _subgraph_values(node, shown)
         return Part(node, node.type, slots, outputs, values, subgraph=inner)
 
     def _shown_values(self, inner: UiGraph, links: tuple[str, ...]) -> Iterator[Any]:
@@ -223,7 +261,7 @@ class Workflow:
 
     def _placed(self) -> Iterator[Placed]:
         canvas = self.document.canvas
-        for node in canvas.nodes:
+        for node in _execution_order(canvas):
             yield from self._opened(Placed(node, self.parts[id(canvas)][node], canvas, "", None))
 
     def _opened(self, placed: Placed) -> Iterator[Placed]:
@@ -241,6 +279,28 @@ class Workflow:
                         for key, part in self.parts[id(inner)].items()
                     ]
                 )
+
+
+def _execution_order(graph: UiGraph) -> list[str]:
+    """Return the nodes of a graph so that each comes after those that it needs, cycles last."""
+    missing = {
+        node.id: sum(slot.link is not None for slot in node.inputs) for node in graph.nodes.values()
+    }
+    order = [node for node, count in missing.items() if not count]
+    visited: set[str] = set()
+    for node in order:
+        for output in graph.nodes[node].outputs:
+            for key in output.links:
+                link = graph.links.get(key)
+                if link is None or key in visited:
+                    continue
+                visited.add(key)
+                if link.target in missing:
+                    missing[link.target] -= 1
+                    if not missing[link.target]:
+                        order.append(link.target)
+    done = set(order)
+    return order + [node for node in graph.nodes if node not in done]
 
 
 def _named_values(node: UiNode) -> dict[str, Any]:

@@ -19,6 +19,9 @@ SUBGRAPH_INPUT: Final = "-10"
 SUBGRAPH_OUTPUT: Final = "-20"
 
 _LATEST_VERSION: Final = 1
+# More than any class has; what is done with a node takes its time for each.
+_MOST_SLOTS: Final = 1000
+_MOST_GROUPS: Final = 1000
 _LARGEST_ID: Final = 2**63
 
 
@@ -133,6 +136,36 @@ def read_document(document: Mapping[str, Any]) -> tuple[UiDocument, list[Finding
     return UiDocument(canvas, subgraphs, groups if isinstance(groups, dict) else {}), reader.found
 
 
+def read_group(
+    content: object, name: str, node: str
+) -> tuple[list[UiNode], list[list[Any]], list[Finding]]:
+    """Return the nodes of a group node by place, its links, and what is wrong with them.
+
+    Each link has the places of two nodes and of their slots: origin, slot, target, slot.
+    """
+    reader = _Reader([], name)
+    nodes: list[UiNode] = []
+    links: list[list[Any]] = []
+    if not isinstance(content, dict):
+        reader.fault(f"the group is {show(content)}, not a mapping", node)
+        return nodes, links, reader.found
+    for place, raw in enumerate(reader.list_of(content, "nodes", node)):
+        read = reader.node({**raw, "id": place} if isinstance(raw, dict) else raw)
+        if read is not None:
+            nodes.append(read)
+    for raw in reader.list_of(content, "links", node):
+        parts = [_index(part) for part in raw[:4]] if isinstance(raw, list) else []
+        if (
+            len(parts) == 4
+            and None not in parts
+            and min(map(int, filter(None, parts)), default=0) >= 0
+        ):
+            links.append([*parts, *raw[4:]])
+        elif not (isinstance(raw, list) and raw and raw[0] is None):
+            reader.fault(f"a link of the group is {show(raw)}: it names no two ends", node)
+    return nodes, links, reader.found
+
+
 def _definitions(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the definitions of subgraphs, those that stand in others too."""
     pending: list[Any] = [document]
@@ -165,8 +198,8 @@ class _Reader:
     def graph(self, content: Mapping[str, Any], name: str | None) -> UiGraph:
         self.graph_name = name
         nodes: dict[str, UiNode] = {}
-        for raw in self._list(content, "nodes"):
-            node = self._node(raw)
+        for raw in self.list_of(content, "nodes"):
+            node = self.node(raw)
             if node is None:
                 continue
             if node.id in nodes:
@@ -177,13 +210,14 @@ class _Reader:
             nodes,
             dict(self._links(content.get("links"))),
             tuple(self._groups(content.get("groups"))),
-            tuple(self._slot(raw) for raw in self._list(content, "inputs") if name is not None),
-            tuple(self._slot(raw) for raw in self._list(content, "outputs") if name is not None),
+            tuple(self._slot(raw) for raw in self.list_of(content, "inputs") if name is not None),
+            tuple(self._slot(raw) for raw in self.list_of(content, "outputs") if name is not None),
         )
         self.graph_name = None
         return graph
 
-    def _list(self, content: Mapping[str, Any], key: str, node: str | None = None) -> list[Any]:
+    def list_of(self, content: Mapping[str, Any], key: str, node: str | None = None) -> list[Any]:
+        """Return a list of the file, empty where there is none."""
         value = content.get(key)
         if value is None:
             return []
@@ -192,7 +226,8 @@ class _Reader:
         self.fault(f"{key} is no list", node)
         return []
 
-    def _node(self, raw: Any) -> UiNode | None:
+    def node(self, raw: Any) -> UiNode | None:
+        """Return a node, None where it is none."""
         if not isinstance(raw, dict):
             self.fault(f"a node is a mapping, not {show(raw)}")
             return None
@@ -211,6 +246,10 @@ class _Reader:
         if values is not None and not isinstance(values, list | dict):
             self.fault(f"its widgets_values are {show(values)}, not a list or mapping", key)
             values = None
+        for part in ("inputs", "outputs"):
+            if len(self.list_of(raw, part)) > _MOST_SLOTS:
+                self.fault(f"it has more than {_MOST_SLOTS} {part}", key, code="too-large")
+                return None
         return UiNode(
             key,
             raw["type"],
@@ -218,10 +257,10 @@ class _Reader:
             mode or 0,
             tuple(
                 found
-                for slot in self._list(raw, "inputs", key)
+                for slot in self.list_of(raw, "inputs", key)
                 if (found := self._input(slot, key)) is not None
             ),
-            tuple(self._output(slot, key) for slot in self._list(raw, "outputs", key)),
+            tuple(self._output(slot, key) for slot in self.list_of(raw, "outputs", key)),
             values,
             properties if isinstance(properties, dict) else {},
             _point(raw.get("pos")),
@@ -250,7 +289,7 @@ class _Reader:
         if not isinstance(raw, dict):
             self.fault(f"an output is {show(raw)}, not a mapping", node)
             return UiOutput("", "*")
-        links = [_id(link) for link in self._list(raw, "links", node)]
+        links = [_id(link) for link in self.list_of(raw, "links", node)]
         return UiOutput(
             str(raw.get("name", "")),
             _type(raw.get("type")),
@@ -261,7 +300,7 @@ class _Reader:
         if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
             self.fault(f"an input or output of it is {show(raw)}: it has no name")
             return UiSlot("", "*", ())
-        links = [_id(link) for link in self._list(raw, "linkIds")]
+        links = [_id(link) for link in self.list_of(raw, "linkIds")]
         return UiSlot(
             raw["name"],
             _type(raw.get("type")),
@@ -296,7 +335,7 @@ class _Reader:
             self.fault(f"a link is {show(content)}: it names no two ends")
 
     def _groups(self, raw: Any) -> Iterator[UiGroup]:
-        for content in raw if isinstance(raw, list) else ():
+        for content in raw[:_MOST_GROUPS] if isinstance(raw, list) else ():
             bounds = content.get("bounding") if isinstance(content, dict) else None
             if isinstance(bounds, list) and len(bounds) == 4 and all(map(_is_number, bounds)):
                 left, top, width, height = map(float, bounds)

@@ -23,7 +23,11 @@ from ..params import Files, Request, WholeGraph
 class WorkflowRequest(Request):
     """What POST /workflow takes."""
 
-    workflow: WholeGraph = Field(description="A ComfyUI graph in API format.")
+    workflow: WholeGraph = Field(
+        description=(
+            "A ComfyUI graph in API format, or a workflow in UI format as the canvas saves it."
+        )
+    )
     prompt: str | None = Field(
         None, description="Replaces the positive text of the graph; the negative stays as it is."
     )

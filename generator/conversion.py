@@ -1,0 +1,86 @@
+"""Convert files from ComfyUI's UI format to its API format."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from .diagnostics import Diagnostic, has_errors
+from .graph.catalog import Catalog
+from .graph.convert import convert
+from .graph_files import fault, parse, placed, read_text
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A file's graph as JSON, None where an error is among the diagnostics."""
+
+    path: Path
+    text: str | None
+    diagnostics: list[Diagnostic]
+
+
+def convert_file(path: Path, catalog: Catalog) -> Converted:
+    """Return the graph of a file, and what is wrong with it."""
+    name = str(path)
+    text, faults = read_text(path, name)
+    if text is None:
+        return Converted(path, None, faults)
+    document, faults = parse(text, name)
+    if faults:
+        return Converted(path, None, faults)
+    made = convert(document, catalog)
+    diagnostics = list(placed(made.findings, document, text, name)) if made.findings else []
+    if has_errors(diagnostics):
+        return Converted(path, None, diagnostics)
+    try:
+        return Converted(
+            path, json.dumps(made.graph, indent=2, allow_nan=False) + "\n", diagnostics
+        )
+    except (RecursionError, ValueError):
+        message = "a value nests too deep, or is a number that JSON has not: NaN or Infinity"
+        return Converted(path, None, [*diagnostics, fault(name, "bad-number", message)])
+
+
+def targets(paths: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """Return where the graphs of files go: NAME.json and NAME.ui.json to NAME.api.json.
+
+    Raises:
+        ValueError: when two go to one file.
+    """
+    found: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
+    for path in paths:
+        stem = path.name.removesuffix(".json").removesuffix(".ui").removesuffix(".api")
+        target = folder / f"{stem}.api.json"
+        if taken.setdefault(target, path) != path:
+            raise ValueError(f"{taken[target]} and {path} would both become {target}")
+        found[path] = target
+    return found
+
+
+def write(text: str, target: Path) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: when it cannot be written; what was there before is still there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}-", delete=False
+    ) as file:
+        written = Path(file.name)
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            # As if it had been opened for writing: a temporary file is the owner's alone.
+            mask = os.umask(0)
+            os.umask(mask)
+            written.chmod(0o666 & ~mask)
+            written.replace(target)
+        except BaseException:
+            written.unlink(missing_ok=True)
+            raise
