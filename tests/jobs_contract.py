@@ -40,7 +40,7 @@ gateway: {{deadline: {DEADLINE}}}
 MODELS_YAML = """\
 models:
   model:
-    source: {hf: Comfy-Org/flux1-schnell, file: flux1-schnell-fp8.safetensors}
+    source: {volume: ryla-models, file: checkpoints/flux1-schnell-fp8.safetensors}
     folder: checkpoints
 packs: {}
 """

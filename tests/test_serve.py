@@ -262,7 +262,9 @@ def test_what_an_engine_of_ones_own_lacks_is_said(tmp_path: Path) -> None:
                 served.url()
                 shown = served.read(r"^try: curl -X POST \S+/flux-dev ")
                 assert shown
-                lacking = re.findall(r"^warning: (\S+) cannot run .* has no (.*)", served.text, re.M)
+                lacking = re.findall(
+                    r"^warning: (\S+) cannot run .* has no (.*)", served.text, re.M
+                )
                 assert dict(lacking) == {
                     "/flux": "model file checkpoints/flux1-schnell-fp8.safetensors",
                     "/flux-instantid": "node class ApplyInstantIDAdvanced, InstantIDFaceAnalysis, "
