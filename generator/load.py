@@ -146,7 +146,7 @@ def load_text(text: str, name: str) -> tuple[Node | None, list[Diagnostic]]:
         place = _position(text, control.start())
         return None, [_fault(name, "control-character", message, *place, hint)]
     try:
-        escapes = _Escapes(text)
+        escapes = Escapes(text)
     except StopIteration:
         return None, [_fault(name, "too-large", "this text uses every private-use character")]
     composer = _Composer(escapes.hide(text), name, escapes)
@@ -169,7 +169,7 @@ class _TooMuchError(Exception):
 class _Composer:
     """Builds the tree from the parser's events, which come one by one."""
 
-    def __init__(self, text: str, name: str, escapes: "_Escapes") -> None:
+    def __init__(self, text: str, name: str, escapes: "Escapes") -> None:
         self.faults: list[Diagnostic] = []
         self._parser: Any = yaml.CLoader(text)
         self._name = name
@@ -277,7 +277,7 @@ class _Composer:
         self.faults.append(_fault(self._name, code, message, *_place(event), hint))
 
 
-class _Escapes:
+class Escapes:
     """Carries characters past a YAML 1.1 parser that JSON and YAML 1.2 allow.
 
     libyaml refuses DEL, C1 controls and `\\ud83e\\udd8a` (a surrogate pair, as JSON writes

@@ -1,0 +1,350 @@
+"""Change single values of a YAML file and leave every other character of it as it is.
+
+A person's comments, order and layout survive: the parser says where each value starts and ends, and
+only there is the text replaced. What comes out is loaded again and must say what was asked for.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+from .dump import INDENT, entry, flow, key_text, scalar
+from .graph.records import Link
+from .load import Escapes, Node, load_text
+
+Path = tuple[str, ...]
+
+_REST_OF_LINE: Final = re.compile(r"[^\r\n]*")
+_END_OF_LINE: Final = re.compile(r"\r\n|\r|\n|$")
+
+
+class EditError(ValueError):
+    """The text cannot be changed as asked; the message says why."""
+
+
+@dataclass(slots=True)
+class _Span:
+    """A value in the text. `end` of a block is that of the last value in it."""
+
+    start: int
+    end: int
+    is_inline: bool = True
+    is_mapping: bool = False
+    entries: "dict[str, _Entry]" = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A key in the text, from `start` to `key_end`, and the value under it."""
+
+    start: int
+    key_end: int
+    column: int
+    value: _Span
+
+
+class _Insert(NamedTuple):
+    key: str
+    value: Any
+    comments: Sequence[str]
+    after: str | None
+
+
+class _Change(NamedTuple):
+    """Text that takes the place of what stands from `start` to `end`."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Editor:
+    """One file that is being changed. All paths are those of the text as it was at first."""
+
+    def __init__(self, text: str, name: str) -> None:
+        """Read a text; `name` is what errors call it. Raises EditError when it is no mapping."""
+        root, faults = load_text(text, name)
+        if root is None or faults or not isinstance(root.value, dict):
+            raise EditError(f"{name} cannot be read; validate says what is wrong with it")
+        self._text = text
+        self._name = name
+        self._wanted: Any = _meaning(root)
+        self._root = _Parser(text).root()
+        self._newline = "\r\n" if "\r\n" in text else "\n"
+        self._removed: set[Path] = set()
+        self._inserts: dict[Path, list[_Insert]] = {}
+        self._changes: list[_Change] = []
+
+    def set(self, path: Path, value: Any) -> None:
+        """Give an entry another value; one on one line stays on one. Raises EditError, DumpError."""
+        found = self._entry(path)
+        self._parent(path)[path[-1]] = _meaning(value)
+        span = found.value
+        if span.is_inline:
+            in_flow = self._span(path[:-1]).is_inline
+            is_json = in_flow and self._text[found.start] == '"'
+            text = _json(value) if is_json else flow(value) if in_flow else scalar(value)
+            self._changes.append(_Change(span.start, span.end, text))
+        else:
+            lines = entry(path[-1], value, found.column)
+            text = self._newline.join(lines).lstrip(" ")
+            self._changes.append(_Change(found.start, span.end, text))
+
+    def insert(
+        self, path: Path, value: Any, comments: Sequence[str] = (), after: str | None = None
+    ) -> None:
+        """Add an entry to a mapping: behind the entry `after`, or at the end.
+
+        Comments stand above it, but in flow collections. Raises EditError.
+        """
+        if not self._span(path[:-1]).is_mapping:
+            raise EditError(f"{self._name}: {_shown(path[:-1])} is no mapping")
+        parent = self._parent(path)
+        if path[-1] in parent:
+            raise EditError(f"{self._name}: {_shown(path)} is there already")
+        parent[path[-1]] = _meaning(value)
+        self._inserts.setdefault(path[:-1], []).append(_Insert(path[-1], value, comments, after))
+
+    def remove(self, path: Path) -> None:
+        """Remove an entry, and with it the comments right above it. Raises EditError."""
+        self._entry(path)
+        del self._parent(path)[path[-1]]
+        self._removed.add(path)
+
+    def rename(self, path: Path, key: str) -> None:
+        """Give an entry another key. Raises EditError, DumpError."""
+        found = self._entry(path)
+        parent = self._parent(path)
+        if key in parent:
+            raise EditError(f"{self._name}: {_shown((*path[:-1], key))} is there already")
+        parent[key] = parent.pop(path[-1])
+        is_json = self._text[found.start] == '"'
+        self._changes.append(
+            _Change(found.start, found.key_end, _json(key) if is_json else key_text(key))
+        )
+
+    def result(self) -> str:
+        """Return the changed text.
+
+        Raises:
+            EditError: when the text is laid out so that it would say something else than asked for.
+            DumpError: when a value cannot be written as YAML.
+        """
+        changes = [*self._changes, *dict.fromkeys(self._removals())]
+        for path, inserts in self._inserts.items():
+            changes += self._insertions(path, inserts)
+        text = _applied(self._text, changes)
+        if changes:
+            root, faults = load_text(text, self._name)
+            if root is None or faults or _meaning(root) != self._wanted:
+                raise EditError(
+                    f"{self._name} is laid out in a way that cannot be changed without writing it "
+                    "anew; make the change by hand"
+                )
+        return text
+
+    def _parent(self, path: Path) -> Any:
+        """Return the mapping that an entry stands in, as it is meant to become."""
+        found = self._wanted
+        for key in path[:-1]:
+            found = found[key]
+        return found
+
+    def _entry(self, path: Path) -> _Entry:
+        found = _Entry(0, 0, 0, self._root)
+        for key in path:
+            if key not in found.value.entries:
+                raise EditError(f"{self._name} has no {_shown(path)}")
+            found = found.value.entries[key]
+        return found
+
+    def _span(self, path: Path) -> _Span:
+        return self._entry(path).value
+
+    def _kept(self, path: Path) -> dict[str, _Entry]:
+        entries = self._span(path).entries
+        return {key: e for key, e in entries.items() if (*path, key) not in self._removed}
+
+    def _insertions(self, path: Path, inserts: list[_Insert]) -> Iterator[_Change]:
+        parent = self._span(path)
+        if parent.is_inline and (parent.entries or (path and self._span(path[:-1]).is_inline)):
+            yield from self._flow_insertions(path, inserts)
+            return
+        kept = self._kept(path)
+        column = self._entry(path).column + INDENT if path else 0
+        if parent.entries:
+            column = next(iter(parent.entries.values())).column
+        elif parent.is_inline:
+            # `models: {}`: the braces go, and what was inside comes below.
+            yield _Change(self._after_colon(path), parent.end, "")
+        for key, value, comments, after in inserts:
+            last = kept[after] if after in kept else next(reversed(kept.values()), None)
+            at = last.value.end if last else parent.end if parent.is_inline else self._colon(path)
+            lines = [f"{' ' * column}# {comment}" for comment in comments]
+            lines += entry(key, value, column)
+            at = _end(_REST_OF_LINE, self._text, at)
+            yield _Change(at, at, "".join(self._newline + line for line in lines))
+
+    def _flow_insertions(self, path: Path, inserts: list[_Insert]) -> Iterator[_Change]:
+        parent, kept = self._span(path), self._kept(path)
+        model = next(iter(parent.entries.values()), self._entry(path))
+        is_json = self._text[model.start] == '"'
+        line = self._text.rfind("\n", 0, model.start) + 1
+        indent = self._text[line : model.start]
+        gap = " " if indent.strip() else self._newline + indent
+        is_first = not kept
+        for key, value, _, after in inserts:
+            last = kept[after] if after in kept else next(reversed(kept.values()), None)
+            at = last.value.end if last else parent.start + 1
+            text = f"{_json(key)}: {_json(value)}" if is_json else f"{key_text(key)}: {flow(value)}"
+            yield _Change(at, at, text if is_first else f",{gap}{text}")
+            is_first = False
+
+    def _removals(self) -> Iterator[_Change]:
+        inner = {p for p in self._removed if not any(p[:n] in self._removed for n in range(len(p)))}
+        for path in inner:
+            parent, kept = self._span(path[:-1]), self._kept(path[:-1])
+            gone = parent.entries[path[-1]]
+            if parent.is_inline:
+                yield _flow_removal(gone, kept)
+            elif kept or path[:-1] in self._inserts:
+                yield self._block_removal(gone)
+            else:
+                yield _Change(self._colon(path[:-1]), parent.end, " {}")
+
+    def _block_removal(self, gone: _Entry) -> _Change:
+        start = self._text.rfind("\n", 0, gone.start) + 1
+        indent = self._text[start : gone.start]
+        if indent.strip():
+            raise EditError(f"{self._name}: an entry of a list cannot be removed alone")
+        while start:
+            above = self._text.rfind("\n", 0, start - 1) + 1
+            is_comment = self._text.startswith(f"{indent}#", above)
+            if not is_comment or above == 0:  # the first line is the file's own
+                break
+            start = above
+        end = _end(_REST_OF_LINE, self._text, gone.value.end)
+        return _Change(start, _end(_END_OF_LINE, self._text, end), "")
+
+    def _colon(self, path: Path) -> int:
+        return self._text.index(":", self._entry(path).key_end) + 1
+
+    def _after_colon(self, path: Path) -> int:
+        return self._colon(path) if path else self._root.start
+
+
+class _Parser:
+    """Finds where the values of a text are; the text must be one that the loader takes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._escapes = Escapes(text)
+        self._parser: Any = yaml.CLoader(self._escapes.hide(text))
+
+    def root(self) -> _Span:
+        """Return the span of the document's root."""
+        for _ in ("stream", "document"):
+            self._parser.get_event()
+        return self._value(self._parser.get_event())
+
+    def _value(self, event: Any) -> _Span:
+        start, end = event.start_mark.index, event.end_mark.index
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, start, end)
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        span = _Span(start, end, bool(event.flow_style), is_mapping)
+        while not isinstance(event := self._parser.get_event(), yaml.CollectionEndEvent):
+            if not is_mapping:
+                span.end = self._value(event).end
+                continue
+            key = self._escapes.restore(event.value, quoted=event.style == '"')
+            mark = event.start_mark
+            value = self._value(self._parser.get_event())
+            span.entries[key] = _Entry(mark.index, event.end_mark.index, mark.column, value)
+            span.end = value.end
+        if span.is_inline:
+            span.end = event.end_mark.index
+        return span
+
+    def _scalar(self, event: Any, start: int, end: int) -> _Span:
+        if event.style not in ("|", ">"):
+            return _Span(start, end)
+        written = self._text[start:end]
+        if "+" not in written.split("\n", 1)[0]:
+            end = start + len(written.rstrip("\r\n"))
+        return _Span(start, end, is_inline=False)
+
+
+def _flow_removal(gone: _Entry, kept: dict[str, _Entry]) -> _Change:
+    """Return the removal of an entry and of the comma that sets it off from those that are kept."""
+    behind = [one.start for one in kept.values() if one.start > gone.start]
+    before = [one.value.end for one in kept.values() if one.start < gone.start]
+    if behind:
+        return _Change(gone.start, behind[0], "")
+    return _Change(before[-1] if before else gone.start, gone.value.end, "")
+
+
+def _applied(text: str, changes: list[_Change]) -> str:
+    """Return a text with all changes made. Removals may overlap, and swallow changes in them."""
+    gone: list[list[int]] = []
+    for start, end, _ in sorted(change for change in changes if not change.text):
+        if gone and start <= gone[-1][1]:
+            gone[-1][1] = max(gone[-1][1], end)
+        else:
+            gone.append([start, end])
+    kept = [
+        change
+        for change in changes
+        if change.text
+        and not any(
+            s <= change.start and change.end <= e and change.start < change.end for s, e in gone
+        )
+    ]
+    ordered = sorted([*kept, *(_Change(s, e, "") for s, e in gone)], key=lambda c: c.start)
+    parts: list[str] = []
+    at = 0
+    for start, end, new in ordered:
+        parts += [text[at : max(at, start)], new]
+        at = max(at, end)
+    return "".join([*parts, text[at:]])
+
+
+def _meaning(value: Any) -> Any:
+    """Return what a value says, in a form that compares: 1 is not 1.0, and a link names its node."""
+    if isinstance(value, Node):
+        if isinstance(value.value, list):
+            first, *rest = value.items or [value]
+            if (
+                len(rest) == 1
+                and type(rest[0].value) is int
+                and not first.items
+                and not first.mapping
+            ):
+                return ("link", first.text, rest[0].value)
+            return [_meaning(item) for item in value.items]
+        value = value.mapping if isinstance(value.value, dict) else value.value
+    if isinstance(value, dict):
+        return {key: _meaning(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        if len(value) == 2 and type(value[1]) is int and not isinstance(value[0], list | dict):
+            source = value[0] if isinstance(value[0], str) else scalar(value[0])
+            return ("link", source, value[1])
+        return [_meaning(item) for item in value]
+    return (type(value).__name__, value)
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return match.end() if match else at
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _shown(path: Path) -> str:
+    return ".".join(path) or "the file"
