@@ -1,11 +1,11 @@
-"""Find and replace the positive text of a graph."""
+"""Find the positive and negative text of a graph, and replace the positive."""
 
 from collections.abc import Collection, Iterable, Iterator
 
 from .records import Graph, Link, links
 
 # Inputs of text encoders that say what is wanted; one class has several.
-_TEXT_INPUTS = (
+TEXT_INPUTS = (
     "text", "text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama", "prompt", "user_prompt",
     "bert", "mt5xl", "tags",
 )  # fmt: skip
@@ -33,7 +33,7 @@ def with_positive_text(graph: Graph, text: str) -> Graph:
     changed = graph | _negative_apart(graph, encoders)
     for node in encoders:
         inputs = graph[node]["inputs"]
-        texts = {name: text for name in _TEXT_INPUTS if name in inputs}
+        texts = {name: text for name in TEXT_INPUTS if name in inputs}
         changed[node] = {**graph[node], "inputs": {**inputs, **texts}}
     return changed
 
@@ -44,6 +44,13 @@ def positive_encoders(graph: Graph) -> list[str]:
     The links are followed back from where positive conditioning ends: the samplers and guiders.
     """
     found, _ = _walk(graph, _positive_ends(graph))
+    return [node for node in graph if node in found]
+
+
+def negative_encoders(graph: Graph) -> list[str]:
+    """Return the ids of the text encoders that feed negative conditioning; as `positive_encoders`."""
+    ends = (link for _, name, link in _ends(graph) if name.startswith("negative"))
+    found, _ = _walk(graph, ends)
     return [node for node in graph if node in found]
 
 
@@ -100,7 +107,7 @@ def _walk(graph: Graph, ends: Iterable[Link]) -> tuple[set[str], set[Link]]:
             continue
         inputs = graph[link.node]["inputs"]
         upstream = _upstream(graph, link)
-        if not upstream and any(name in inputs for name in _TEXT_INPUTS):
+        if not upstream and any(name in inputs for name in TEXT_INPUTS):
             found.add(link.node)
         pending += upstream
     return found, seen

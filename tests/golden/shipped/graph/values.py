@@ -13,7 +13,7 @@ _KINDS: Final = {"INT": "a whole number", "FLOAT": "a number"}
 # out: every value converts to one.
 _CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {"INT": int, "FLOAT": float}
 # What inputs list that are filled by uploads, by the kinds that the catalog tells apart.
-_MEDIA: Final = {
+MEDIA: Final = {
     "glb": "fbx glb gltf obj ply stl",
     "mp3": "aac aif aiff flac m4a mp3 oga ogg opus wav weba wma",
     "mp4": "avi flv gif m4v mkv mov mp4 mpeg mpg ogv ts webm webp wmv",
@@ -91,7 +91,7 @@ def _can_be_listed(taken: Input, name: str) -> bool:
     if name.endswith((" [input]", " [output]", " [temp]")):
         name = name.rpartition(" ")[0]
     extension = PurePosixPath(name).suffix.lower().removeprefix(".")
-    return any(extension in _MEDIA.get(kind, extension).split() for kind in taken.media)
+    return any(extension in MEDIA.get(kind, extension).split() for kind in taken.media)
 
 
 def _unlisted(taken: Input, name: str) -> Misfit:
