@@ -21,6 +21,7 @@ from .diagnostics import (
     sorted_once,
 )
 from .graph.catalog import open_catalog, versions
+from .graph.words import show
 from .lock import LOCK_FILE, Lock, read_lock, write_lock
 from .ports import parse_port
 from .project import CATALOGS, is_project, load_project
@@ -162,6 +163,43 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a workflow as JSON")
     convert.add_argument(
         "-o", "--out", metavar="DIR", type=Path, help="write NAME.json to DIR/NAME.api.json"
+    )
+    importing = _add(
+        commands,
+        "import",
+        _import,
+        "make a workflow of a file saved in ComfyUI",
+        "Writes workflows/NAME.yaml, and what is missing in models.yaml, from a workflow or graph that "
+        "ComfyUI saved: JSON, or a PNG, WebP, MP4 or WebM file that carries it. What cannot be "
+        "decided is a TODO in the file. With --update, the changes of a newer save go into the "
+        "workflow, and its params, slots and comments stay.",
+    )
+    importing.add_argument("file", metavar="FILE", type=Path)
+    importing.add_argument("--name", required=True, metavar="NAME", help="of the workflow")
+    importing.add_argument(
+        "--update", action="store_true", help="bring the file's changes into workflows/NAME.yaml"
+    )
+    importing.add_argument(
+        "--take-defaults",
+        action="store_true",
+        help="with --update: the file's values become the defaults of the params",
+    )
+    exporting = _add(
+        commands,
+        "export",
+        _export,
+        "print the graph that an endpoint sends",
+        "Prints the graph of workflows/NAME.yaml in ComfyUI's API format, as its endpoint sends it "
+        "for the given params; params without a default must be given. A seed that is not given "
+        "is the smallest one.",
+    )
+    exporting.add_argument("name", metavar="NAME", help="of the workflow")
+    exporting.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a param's value, as in a form; of a picture, video or sound the name of a file",
     )
     catalog = _add(
         commands,
@@ -372,6 +410,50 @@ def _convert(root: Path, options: argparse.Namespace) -> int:
         diagnostics = [d for d in diagnostics if d.severity is Severity.ERROR]
     sys.stderr.write(_FORMATS[options.format](diagnostics))
     return FAULTS if has_errors(diagnostics) else CLEAN
+
+
+def _import(root: Path, options: argparse.Namespace) -> int:
+    from .importer import ImportRefusedError, import_workflow
+
+    if options.take_defaults and not options.update:
+        return _refuse("--take-defaults belongs to --update")
+    try:
+        found = import_workflow(
+            options.file,
+            options.name,
+            root,
+            update=options.update,
+            take_defaults=options.take_defaults,
+        )
+    except ImportRefusedError as error:
+        return _refuse(str(error))
+    code = _report(found.diagnostics, options)
+    if not options.quiet:
+        for line in found.said:
+            print(line, file=sys.stderr)
+    return code or (FAULTS if found.undecided else CLEAN)
+
+
+def _export(root: Path, options: argparse.Namespace) -> int:
+    from .export import ExportError, as_json, export
+
+    values: dict[str, str] = {}
+    for given in options.param:
+        name, sign, value = given.partition("=")
+        if not sign or name in values:
+            return _refuse(f"--param {show(given)}: give each param once, as NAME=VALUE")
+        values[name] = value
+    checked, diagnostics = _check(root)
+    if checked is None or has_errors(diagnostics):
+        return _report([d for d in diagnostics if d.severity is Severity.ERROR], options)
+    try:
+        graph = export(checked, options.name, values)
+    except ExportError as error:
+        for fault in error.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        return COULD_NOT_RUN
+    sys.stdout.write(as_json(graph))
+    return CLEAN
 
 
 def _catalog(root: Path, options: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ Short mappings and lists are written on one line, others as blocks; a text of se
 literal block where that keeps every character of it, else it is quoted.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -152,8 +151,3 @@ def _escape(match: re.Match[str]) -> str:
     if "\ud800" <= char <= "\udfff":
         raise DumpError("half of a surrogate pair, which is no character")
     return _SHORT_ESCAPES.get(char) or f"\\u{ord(char):04x}"
-
-
-def json_text(value: Any) -> str:
-    """Return a value as JSON, as ComfyUI's own export writes it: two spaces, one entry a line."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

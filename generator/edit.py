@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from .dump import INDENT, entry, flow, key_text, scalar
-from .graph.records import Link
 from .load import Escapes, Node, load_text
 
 Path = tuple[str, ...]
@@ -126,6 +125,15 @@ class Editor:
         self._changes.append(
             _Change(found.start, found.key_end, _json(key) if is_json else key_text(key))
         )
+
+    def comment_above(self, path: Path) -> str:
+        """Return the comment in the line right above an entry, empty where there is none."""
+        try:
+            start = self._text.rfind("\n", 0, self._entry(path).start) + 1
+        except EditError:
+            return ""
+        line = self._text[self._text.rfind("\n", 0, max(0, start - 1)) + 1 : start].strip()
+        return line.removeprefix("#").strip() if line.startswith("#") else ""
 
     def result(self) -> str:
         """Return the changed text.
@@ -247,9 +255,12 @@ class _Parser:
 
     def root(self) -> _Span:
         """Return the span of the document's root."""
-        for _ in ("stream", "document"):
-            self._parser.get_event()
-        return self._value(self._parser.get_event())
+        self._next()  # the stream's start
+        self._next()  # the document's start
+        return self._value(self._next())
+
+    def _next(self) -> Any:
+        return self._parser.get_event()
 
     def _value(self, event: Any) -> _Span:
         start, end = event.start_mark.index, event.end_mark.index
@@ -257,18 +268,22 @@ class _Parser:
             return self._scalar(event, start, end)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         span = _Span(start, end, bool(event.flow_style), is_mapping)
-        while not isinstance(event := self._parser.get_event(), yaml.CollectionEndEvent):
-            if not is_mapping:
-                span.end = self._value(event).end
-                continue
-            key = self._escapes.restore(event.value, quoted=event.style == '"')
-            mark = event.start_mark
-            value = self._value(self._parser.get_event())
-            span.entries[key] = _Entry(mark.index, event.end_mark.index, mark.column, value)
-            span.end = value.end
+        while not isinstance(inner := self._next(), yaml.CollectionEndEvent):
+            if is_mapping:
+                key, made = self._entry(inner)
+                span.entries[key] = made
+                span.end = made.value.end
+            else:
+                span.end = self._value(inner).end
         if span.is_inline:
-            span.end = event.end_mark.index
+            mark: Any = inner.end_mark
+            span.end = mark.index
         return span
+
+    def _entry(self, event: Any) -> tuple[str, _Entry]:
+        key = self._escapes.restore(event.value, quoted=event.style == '"')
+        start, end = event.start_mark, event.end_mark
+        return key, _Entry(start.index, end.index, start.column, self._value(self._next()))
 
     def _scalar(self, event: Any, start: int, end: int) -> _Span:
         if event.style not in ("|", ">"):

@@ -50,6 +50,11 @@ def validate(root: Node, kind: Kind) -> list[Diagnostic]:
     return faults
 
 
+def fits(document: Any, kind: Kind) -> bool:
+    """Say whether a document, as `json.loads` returns one, keeps to its schema."""
+    return bool(_validator(kind).is_valid(document))
+
+
 def schema(kind: Kind) -> dict[str, Any]:
     """Return the JSON Schema (draft-07) of a kind of file."""
     loaded: dict[str, Any] = json.loads((SCHEMAS / f"{kind}.schema.json").read_bytes())

@@ -99,7 +99,7 @@ _ORDER: Final = (
 ).split()
 # Of the texts of one encoder, the one that says most.
 _MAIN_TEXTS: Final = ("prompt", "text", "t5xxl", "llama", "text_g")
-_SEEDS: Final = frozenset(("seed", "noise_seed", "rand_seed"))
+SEEDS: Final = frozenset(("seed", "noise_seed", "rand_seed"))
 _LENGTHS: Final = frozenset(("length", "num_frames", "video_frames", "frames"))
 _BY_NAME: Final = {
     ("steps", "INT"): ("steps", "integer"),
@@ -234,7 +234,7 @@ def _fits(found: _Candidate, classes: Classes) -> bool:
             continue
         if schema.type == "COMBO" and not schema.is_open and value not in schema.options:
             return False
-        if isinstance(value, str):
+        if not isinstance(value, int | float):
             continue
         is_below = schema.minimum is not None and value < schema.minimum
         is_above = schema.maximum is not None and value > schema.maximum
@@ -337,7 +337,7 @@ def _role(
     """Return name and type of the param that an input's name and type stand for."""
     name = place.input
     if schema.type == "INT":
-        if name in _SEEDS:
+        if name in SEEDS:
             return "seed", "seed"
         if place in switches:
             return "switch_step", "integer"
