@@ -6,7 +6,15 @@ import importlib
 import io
 import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,11 +139,13 @@ def part(package: str, module: str) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def engine(base: Path, *, pace: float = 0) -> AsyncIterator[tuple[Server, str]]:
-    """Serve a preview engine that has the shipped models, and yield it and its URL."""
+async def engine(
+    base: Path, *, pace: float = 0, models: Sequence[str] = MODELS
+) -> AsyncIterator[tuple[Server, str]]:
+    """Serve a preview engine that has some models, and yield it and its URL."""
     folders = Folders(base)
     folders.make()
-    for model in MODELS:
+    for model in models:
         folders.add_model(model)
     server = Server(Schemas(CATALOG, folders), folders, pace=pace)
     async with serving(server) as url:
@@ -157,12 +167,18 @@ async def asked(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @contextlib.asynccontextmanager
 async def service(
-    base: Path, *, package: str = "build", pace: float = 0, access: Any = None, **options: Any
+    base: Path,
+    *,
+    package: str = "build",
+    pace: float = 0,
+    models: Sequence[str] = MODELS,
+    access: Any = None,
+    **options: Any,
 ) -> AsyncIterator[Service]:
     """Run a package's API on a preview engine; the options are those of its LocalBackend."""
     options.setdefault("prices", {GPU: PRICE})
     directories = part(package, "utils.comfyui_files").Directories.below(base)
-    async with engine(base, pace=pace) as (server, url):
+    async with engine(base, pace=pace, models=models) as (server, url):
         local = part(package, "gateway.local").LocalBackend(url, directories, **options)
         async with local as backend:
             recorder = Recorder(backend)

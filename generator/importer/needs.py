@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..check.models import model_for, undeclared
+from ..check.uses import model_for, undeclared
 from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, is_model_file
 from ..graph.classes import inputs_of, nearest_class
 from ..graph.convert import CanvasNode

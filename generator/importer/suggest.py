@@ -49,9 +49,9 @@ class Suggestion:
             "minimum": self.minimum,
             "maximum": self.maximum,
             "step": self.step,
-            "description": self.description,
+            "description": self.description or None,
         }
-        return {key: value for key, value in written.items() if value not in (None, "")}
+        return {key: value for key, value in written.items() if value is not None}
 
 
 @dataclass(frozen=True)
