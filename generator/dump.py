@@ -18,7 +18,7 @@ INDENT: Final = 2
 MAX_KEY: Final = 1_000
 
 # Everywhere a plain scalar, in flow collections too.
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_./\\](?:[A-Za-z0-9_./+()\\ -]*[A-Za-z0-9_./+()\\-])?")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./\\]([A-Za-z0-9_./+()\\ -]|:(?=[A-Za-z0-9/]))*(?<! )")
 _SLOT: Final = re.compile(r"\$\{[a-z0-9_|]+\}")
 _DIGITS: Final = re.compile(r"[0-9]+")
 _NOT_ITSELF: Final = re.compile(

@@ -71,9 +71,11 @@ class Editor:
             raise EditError(f"{name} cannot be read; validate says what is wrong with it")
         self._text = text
         self._name = name
-        self._wanted: Any = _meaning(root)
+        self._said: Any = _meaning(root)
         self._root = _Parser(text).root()
         self._newline = "\r\n" if "\r\n" in text else "\n"
+        self._sets: dict[Path, Any] = {}
+        self._renames: dict[Path, str] = {}
         self._removed: set[Path] = set()
         self._inserts: dict[Path, list[_Insert]] = {}
         self._changes: list[_Change] = []
@@ -81,7 +83,7 @@ class Editor:
     def set(self, path: Path, value: Any) -> None:
         """Give an entry another value; one on one line stays on one. Raises EditError, DumpError."""
         found = self._entry(path)
-        self._parent(path)[path[-1]] = _meaning(value)
+        self._sets[path] = value
         span = found.value
         if span.is_inline:
             in_flow = self._span(path[:-1]).is_inline
@@ -102,25 +104,17 @@ class Editor:
         """
         if not self._span(path[:-1]).is_mapping:
             raise EditError(f"{self._name}: {_shown(path[:-1])} is no mapping")
-        parent = self._parent(path)
-        if path[-1] in parent:
-            raise EditError(f"{self._name}: {_shown(path)} is there already")
-        parent[path[-1]] = _meaning(value)
         self._inserts.setdefault(path[:-1], []).append(_Insert(path[-1], value, comments, after))
 
     def remove(self, path: Path) -> None:
         """Remove an entry, and with it the comments right above it. Raises EditError."""
         self._entry(path)
-        del self._parent(path)[path[-1]]
         self._removed.add(path)
 
     def rename(self, path: Path, key: str) -> None:
         """Give an entry another key. Raises EditError, DumpError."""
         found = self._entry(path)
-        parent = self._parent(path)
-        if key in parent:
-            raise EditError(f"{self._name}: {_shown((*path[:-1], key))} is there already")
-        parent[key] = parent.pop(path[-1])
+        self._renames[path] = key
         is_json = self._text[found.start] == '"'
         self._changes.append(
             _Change(found.start, found.key_end, _json(key) if is_json else key_text(key))
@@ -139,28 +133,43 @@ class Editor:
         """Return the changed text.
 
         Raises:
-            EditError: when the text is laid out so that it would say something else than asked for.
+            EditError: when two changes clash, or when the text is laid out so that it would say
+                something else than was asked for.
             DumpError: when a value cannot be written as YAML.
         """
+        wanted = self._wanted((), self._said)
         changes = [*self._changes, *dict.fromkeys(self._removals())]
         for path, inserts in self._inserts.items():
             changes += self._insertions(path, inserts)
         text = _applied(self._text, changes)
         if changes:
             root, faults = load_text(text, self._name)
-            if root is None or faults or _meaning(root) != self._wanted:
+            if root is None or faults or _meaning(root) != wanted:
                 raise EditError(
                     f"{self._name} is laid out in a way that cannot be changed without writing it "
                     "anew; make the change by hand"
                 )
         return text
 
-    def _parent(self, path: Path) -> Any:
-        """Return the mapping that an entry stands in, as it is meant to become."""
-        found = self._wanted
-        for key in path[:-1]:
-            found = found[key]
-        return found
+    def _wanted(self, path: Path, said: Any) -> Any:
+        """Return what a value is to say, of what it says. Raises EditError for keys that clash."""
+        if path in self._sets:
+            return _meaning(self._sets[path])
+        if not isinstance(said, dict):
+            return said
+        inner = [((*path, key), item) for key, item in said.items()]
+        entries = [
+            (self._renames.get(one, one[-1]), self._wanted(one, item))
+            for one, item in inner
+            if one not in self._removed
+        ]
+        entries += [(one.key, _meaning(one.value)) for one in self._inserts.get(path, ())]
+        wanted = dict(entries)
+        if len(wanted) != len(entries):
+            keys = [key for key, _ in entries]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise EditError(f"{self._name}: {_shown((*path, twice))} is there already")
+        return wanted
 
     def _entry(self, path: Path) -> _Entry:
         found = _Entry(0, 0, 0, self._root)
@@ -218,7 +227,7 @@ class Editor:
             parent, kept = self._span(path[:-1]), self._kept(path[:-1])
             gone = parent.entries[path[-1]]
             if parent.is_inline:
-                yield _flow_removal(gone, kept)
+                yield _flow_removal(parent, gone, kept)
             elif kept or path[:-1] in self._inserts:
                 yield self._block_removal(gone)
             else:
@@ -294,13 +303,15 @@ class _Parser:
         return _Span(start, end, is_inline=False)
 
 
-def _flow_removal(gone: _Entry, kept: dict[str, _Entry]) -> _Change:
+def _flow_removal(parent: _Span, gone: _Entry, kept: dict[str, _Entry]) -> _Change:
     """Return the removal of an entry and of the comma that sets it off from those that are kept."""
+    if not kept:
+        return _Change(parent.start + 1, parent.end - 1, "")
     behind = [one.start for one in kept.values() if one.start > gone.start]
     before = [one.value.end for one in kept.values() if one.start < gone.start]
     if behind:
         return _Change(gone.start, behind[0], "")
-    return _Change(before[-1] if before else gone.start, gone.value.end, "")
+    return _Change(before[-1], gone.value.end, "")
 
 
 def _applied(text: str, changes: list[_Change]) -> str:

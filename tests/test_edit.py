@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from generator.dump import block
-from generator.edit import Editor, EditError
+from generator.edit import EditError, Editor
 from generator.graph.records import Link
 from generator.load import load_text
 
@@ -82,8 +82,8 @@ def test_entries_are_added_in_the_files_style() -> None:
         )
         .replace(
             "packs: {}",
-            f'packs:\n  a: {{git: "https://x", commit: "{"1" * 40}"}}\n'
-            f'  b: {{git: "https://y", commit: "{"2" * 40}"}}',
+            f'packs:\n  a: {{git: https://x, commit: "{"1" * 40}"}}\n'
+            f'  b: {{git: https://y, commit: "{"2" * 40}"}}',
         )
     )
     assert text == expected

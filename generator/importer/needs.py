@@ -186,7 +186,7 @@ def _source(
     if source is None:
         return Undecided(f"the source of {file}: {_why_not(url)}", node)
     entry: dict[str, Any] = {"source": source, "folder": folder}
-    if (source.get("file") or unquote(urlsplit(url).path)).rpartition("/")[2] != value:
+    if (source.get("file") or url).rpartition("/")[2] != value:
         entry["filename"] = value
     if not fits({"models": {"name": entry}}, "models"):
         return Undecided(
@@ -224,7 +224,7 @@ def _url_source(url: str, model: Mapping[str, Any]) -> dict[str, str] | None:
     """Return an address with its hash, which models.yaml asks for."""
     digest, kind = model.get("hash"), model.get("hash_type", "SHA256")
     is_hash = isinstance(digest, str) and str(kind).upper().replace("-", "") == "SHA256"
-    if not is_hash or not url or _host(url) in _HUB:
+    if not is_hash or _host(url) in (None, *_HUB):
         return None
     return {"url": url, "sha256": str(digest).lower()}
 
@@ -240,6 +240,8 @@ def _host(url: str) -> str | None:
 def _why_not(url: str) -> str:
     if not url:
         return "the file names no address"
+    if _host(url) is None:
+        return f"{show(url)} is no address"
     if _host(url) in _HUB:
         return f"{show(url)} is no address of a file on main or at a commit"
     return f"{show(url)} comes without its sha256, which models.yaml needs"

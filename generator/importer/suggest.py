@@ -227,8 +227,8 @@ def _fits(found: _Candidate, classes: Classes) -> bool:
     value = found.value
     if isinstance(value, bool) or not isinstance(value, _VALUES[found.type]):
         return False
-    if found.type in _MEDIA_KINDS:
-        return True
+    if found.type in _MEDIA_KINDS or found.type == "seed":
+        return True  # nothing of it goes into the param
     for schema in (_schema(found, classes), found.read):
         if schema is None:
             continue

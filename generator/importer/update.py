@@ -22,12 +22,12 @@ from ..project import Project
 from ..slots import Template
 from ..spec import GraphNode, InputValue, Models, Output, Workflow
 from .match import Matcher, same
-from .needs import Undecided, find_needs
+from .needs import Needs, find_needs
 from .new import MODELS, Imported, checked_texts, models_text_of, with_needs
 from .notes import Note, placed
 from .source import Source, choose_output, kept_nodes, read_source
 from .suggest import Place, Suggestion, suggest
-from .write import as_written, title_comment, with_slots
+from .write import as_written, comment_text, title_comment, with_slots
 
 
 class UpdateError(ValueError):
@@ -59,9 +59,7 @@ def import_update(
         editor = None if workflow.extends else Editor(text, file)
         update = _Update(workflow, source, catalog, declared, editor, take_defaults)
         update.make()
-        needs = find_needs(
-            update.graph, update.classes, source.canvas, source.listed, declared, catalog
-        )
+        needs = update.needs
         models_before = models_text_of(project)
         models_text = with_needs(models_before, needs)
         made = editor.result() if editor else text
@@ -69,8 +67,7 @@ def import_update(
         return Imported(
             diagnostics=[placed(Note("unwritable", str(error), severity=Severity.ERROR), file)]
         )
-    undecided = [u for u in needs.undecided if u.node in update.came]
-    notes = [*source.notes, *update.notes, *map(_todo, undecided)]
+    notes = [*source.notes, *update.notes]
     if workflow.extends and update.is_changed:
         message = f"this file extends {workflow.extends}: make the changes by hand, here or there"
         notes.append(Note("unwritable", message, severity=Severity.ERROR))
@@ -89,12 +86,8 @@ def import_update(
         len(update.graph),
         list(needs.models),
         list(needs.packs),
-        len(undecided),
+        sum(note.code == "undecided" for note in notes),
     )
-
-
-def _todo(undecided: Undecided) -> Note:
-    return Note("undecided", undecided.message, undecided.node, severity=Severity.WARNING)
 
 
 @dataclass
@@ -113,7 +106,7 @@ class _Update:
     take_defaults: bool
     notes: list[Note] = field(default_factory=list)
     graph: Graph = field(default_factory=dict)
-    came: set[str] = field(default_factory=set)
+    needs: Needs = field(default_factory=Needs)
     params: set[str] = field(default_factory=set)
     is_changed: bool = False
 
@@ -151,7 +144,14 @@ class _Update:
                 self._note("went", f"{self.workflow.graph[node].class_type} is gone", node)
                 self._remove(("graph", node))
         came = [node for node in self.graph if node not in set(pairs.values())]
-        self.came = set(came)
+        self.needs = find_needs(
+            self.graph,
+            self.classes,
+            self.source.canvas,
+            self.source.listed,
+            self.declared,
+            self.catalog,
+        )
         fed |= self._add(came, pairs, titles, fed)
         self._report_unfed(fed, kept)
 
@@ -342,6 +342,9 @@ class _Update:
         for node in came:
             content = self.graph[node]
             comments = [titles[node]] if node in titles else []
+            for todo in (u for u in self.needs.undecided if u.node == node):
+                comments.append(f"TODO {comment_text(todo.message)}")
+                self.notes.append(Note("undecided", todo.message, node, severity=Severity.WARNING))
             sources = [
                 after[link.node] for _, link in links(content["inputs"]) if link.node in after
             ]

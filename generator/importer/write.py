@@ -14,7 +14,7 @@ from .suggest import Suggestion
 FIRST_LINE: Final = "# yaml-language-server: $schema=../generator/schemas/workflow.schema.json"
 MODELS_FIRST_LINE: Final = "# yaml-language-server: $schema=generator/schemas/models.schema.json"
 
-_LONGEST_TITLE: Final = 90
+_LONGEST_COMMENT: Final = 200
 _SPACES: Final = re.compile(r"\s+")
 
 
@@ -118,7 +118,7 @@ def title_comment(node: Mapping[str, Any], canvas: CanvasNode | None) -> str | N
 def comment_text(text: str) -> str:
     """Return a text as one line of a comment."""
     line = printable(_SPACES.sub(" ", text).strip())
-    return line if len(line) <= _LONGEST_TITLE else f"{line[: _LONGEST_TITLE - 1]}…"
+    return line if len(line) <= _LONGEST_COMMENT else f"{line[: _LONGEST_COMMENT - 1]}…"
 
 
 def in_reading_order(graph: Graph, canvas: Mapping[str, CanvasNode]) -> Graph:
