@@ -443,9 +443,9 @@ def _export(root: Path, options: argparse.Namespace) -> int:
         if not sign or name in values:
             return _refuse(f"--param {show(given)}: give each param once, as NAME=VALUE")
         values[name] = value
-    checked, diagnostics = _check(root)
-    if checked is None or has_errors(diagnostics):
-        return _report([d for d in diagnostics if d.severity is Severity.ERROR], options)
+    code, checked = _validated(root, options)
+    if checked is None:
+        return code
     try:
         graph = export(checked, options.name, values)
     except ExportError as error:

@@ -78,10 +78,8 @@ def test_the_language_references_examples_validate(make_project: MakeProject) ->
 
 
 def test_readmes_workflow_validates(make_project: MakeProject) -> None:
-    """The export pasted behind `graph:`, as it stands in the list of steps."""
-    text = README.partition("   ```yaml\n")[2].partition("   ```")[0]
-    workflow = "".join(line.removeprefix("   ") for line in text.splitlines(keepends=True))
-    assert workflow.startswith("# workflows/blank.yaml")
+    """The export pasted behind `graph:`."""
+    [workflow] = [b for b in blocks(README, "yaml") if b.startswith("# workflows/blank.yaml")]
     _, diagnostics = load_and_check(make_project({"blank": workflow}))
     assert diagnostics == []
 
@@ -108,6 +106,15 @@ def test_docs_speak_of_every_schema_key() -> None:
     workflow = schema("workflow")
     keys = [*workflow["properties"], *workflow["definitions"]["param"]["properties"]]
     assert [key for key in keys if f"`{key}" not in LANGUAGE] == []
+
+
+def test_the_codes_of_imports() -> None:
+    """docs/import.md has every code that the importer gives of its own, and no other."""
+    page = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `([a-z-]+)` \| (?:info|warning|error) \|", page, re.MULTILINE)
+    source = "".join(p.read_text() for p in (ROOT / "generator" / "importer").glob("*.py"))
+    given = re.findall(r"""\b(?:Note|_note)\(\s*"([a-z-]+)\"""", source)
+    assert sorted(documented) == sorted(set(given))
 
 
 def test_changelog_and_licence_exist() -> None:

@@ -105,7 +105,7 @@ def test_the_whole_file(project: Path, capsys: pytest.CaptureFixture[str]) -> No
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        "workflows/it.yaml: 7 nodes; params: prompt, negative_prompt, width, height, steps, cfg, "
+        f"{project}/workflows/it.yaml: 7 nodes; params: prompt, negative_prompt, width, height, steps, cfg, "
         "sampler, scheduler, seed\n"
     )
 
@@ -575,6 +575,13 @@ def test_a_project_without_models_yaml(make_project: MakeProject) -> None:
     text = (root / "models.yaml").read_text()
     assert text.startswith("# yaml-language-server: ")
     assert "models:\n  new_vae:\n" in text
+
+
+def test_a_lock_is_to_be_made_anew(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "generator.lock").write_text("{}")
+    url = "https://huggingface.co/A/b/resolve/main/x.safetensors"
+    run_import(project, save(project, canvas(VAE, listed(url))))
+    assert "run make lock" in capsys.readouterr().err
 
 
 # --- files that carry a workflow ------------------------------------------------------------------

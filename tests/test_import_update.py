@@ -81,7 +81,7 @@ def test_an_unchanged_file_changes_nothing(
     assert update(project, text_to_image(), capsys) == []
     assert snapshot(project) == before
     run_import(project, project / "graph.json", "it", "--update")
-    assert capsys.readouterr().err == "workflows/it.yaml is up to date\n"
+    assert capsys.readouterr().err == f"{project}/workflows/it.yaml is up to date\n"
 
 
 def test_values_and_links_follow_the_canvas(
@@ -239,6 +239,25 @@ def test_new_nodes_get_params_as_an_import_suggests_them(
     assert "  # The start\n  40:\n" in text
     assert text.count("${cfg}") == 2
     assert text.count("${seed}") == 2
+
+
+def test_params_where_there_were_none(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = {
+        "1": node("EmptyImage", width=64, height=64, batch_size=1, color=0),
+        "9": node("SaveImage", filename_prefix="x", images=["1", 0]),
+    }
+    (project / "workflows" / "it.yaml").write_text(f"summary: It\ngraph: {json.dumps(graph)}\n")
+    graph["1"] = node("LoadImage", image="a.png")
+    graph["2"] = node("VAEEncode", pixels=["1", 0], vae=["4", 2])
+    graph |= {key: text_to_image()[key] for key in ("3", "4", "6", "7", "8")}
+    graph["3"]["inputs"]["latent_image"] = ["2", 0]
+    graph["9"]["inputs"]["images"] = ["8", 0]
+    update(project, graph, capsys)
+    checked, _ = load_and_check(project)
+    assert checked is not None
+    assert is_clean(project)
+    params = checked.workflows[0].workflow.params
+    assert list(params)[:3] == ["prompt", "negative_prompt", "image"]
 
 
 def test_models_that_are_needed_now(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

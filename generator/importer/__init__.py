@@ -1,11 +1,12 @@
 """From what people save in ComfyUI to a workflow's YAML file, and its changes too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..diagnostics import Diagnostic, has_errors, sorted_once
 from ..graph.catalog import open_catalog, versions
 from ..graph.words import show
+from ..lock import LOCK_FILE
 from ..names import WORKFLOW_NAME
 from ..project import load_project
 from .files import write_all
@@ -48,7 +49,7 @@ def import_workflow(
     broken = [d for d in sorted_once(faults) if d.file in ("gpu.yaml", MODELS)]
     broken = [d for d in broken if not (d.file == MODELS and d.code == "missing-file")]
     if has_errors(broken):
-        return Import(broken, ["nothing written: mend these files first"], 0)
+        return Import(_in(root, broken), ["nothing written: mend these files first"], 0)
     version = project.settings.comfyui.version if project.settings else ""
     if version not in versions(*project.catalogs):
         raise ImportRefusedError(f"there are no node schemas of ComfyUI {version}")
@@ -70,19 +71,31 @@ def import_workflow(
             write_all({root / file: text for file, text in found.files.items()})
         except OSError as error:
             raise ImportRefusedError(f"nothing written: {error}") from error
-    return Import(sorted_once(found.diagnostics), _said(name, found), found.undecided)
+    return Import(
+        _in(root, sorted_once(found.diagnostics)), _said(root, name, found), found.undecided
+    )
 
 
-def _said(name: str, found: Imported) -> list[str]:
+def _in(root: Path, diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    """Return diagnostics with the names of the project's files as they are from here."""
+    return [
+        replace(d, file=(root / d.file).as_posix()) if d.file.endswith(".yaml") else d
+        for d in diagnostics
+    ]
+
+
+def _said(root: Path, name: str, found: Imported) -> list[str]:
     if has_errors(found.diagnostics) and not found.files:
         return ["nothing written"]
     file = f"workflows/{name}.yaml"
     params = ", ".join(found.params) or "none"
-    lines = [f"{file}: {found.nodes} nodes; params: {params}"]
+    lines = [f"{(root / file).as_posix()}: {found.nodes} nodes; params: {params}"]
     if file not in found.files:
-        lines = [f"{file} is up to date"]
+        lines = [f"{(root / file).as_posix()} is up to date"]
     if added := [*found.models, *found.packs]:
-        lines.append(f"{MODELS}: {', '.join(added)}")
+        lines.append(f"{(root / MODELS).as_posix()}: added {', '.join(added)}")
+        if (root / LOCK_FILE).exists():
+            lines.append(f"run make lock: {LOCK_FILE} does not have them yet")
     if found.undecided:
         lines.append(f"{found.undecided} TODO: decide what the file could not tell")
     return lines

@@ -95,6 +95,7 @@ class _Update:
     """One workflow that is being updated; `editor` holds its text, `notes` what is changed.
 
     Without an editor, which a file that extends another has none of, changes are only noted.
+    `params` are the workflow's and those that come, as records or as they are written.
     `graph` is what becomes of the workflow's graph, by the file's ids and with the file's values.
     """
 
@@ -107,7 +108,7 @@ class _Update:
     notes: list[Note] = field(default_factory=list)
     graph: Graph = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
-    params: set[str] = field(default_factory=set)
+    params: dict[str, Any] = field(default_factory=dict)
     is_changed: bool = False
 
     @property
@@ -117,7 +118,7 @@ class _Update:
 
     def make(self) -> None:
         """Find all changes and make them. Raises EditError, DumpError."""
-        self.params = set(self.workflow.params)
+        self.params = dict(self.workflow.params)
         titles = {
             node: title
             for node, content in self.source.graph.items()
@@ -337,6 +338,12 @@ class _Update:
             used = {slots[place] for place in suggestion.places if place in slots}
             name = self._param_for(suggestion, used, fed)
             suggestions.append(Suggestion(name, suggestion.type, places, suggestion.default))
+        new_params = {n: p for n, p in self.params.items() if n not in self.workflow.params}
+        if "params" in self.workflow.at.mapping:
+            for name, schema in new_params.items():
+                self._insert(("params", name), schema)
+        elif new_params:
+            self._insert(("params",), new_params, (), "summary")
         after = {new: old for old, new in pairs.items()}
         last = next(reversed(self.workflow.graph), None)
         for node in came:
@@ -367,11 +374,7 @@ class _Update:
         while name in self.params:
             name = f"{suggestion.name}_{number}"
             number += 1
-        if "params" in self.workflow.at.mapping:
-            self._insert(("params", name), suggestion.schema)
-        elif not self.params:
-            self._insert(("params",), {name: suggestion.schema}, (), "summary")
-        self.params.add(name)
+        self.params[name] = suggestion.schema
         return name
 
     def _report_unfed(self, fed: Collection[str], kept: Collection[str]) -> None:
