@@ -182,7 +182,7 @@ def test_prompts_are_found_by_their_way_to_the_sampler(project: Path) -> None:
     graph = text_to_image()
     graph["3"]["inputs"] |= {"positive": ["20", 0], "negative": ["21", 0]}
     graph["20"] = node("FluxGuidance", conditioning=["7", 0], guidance=3.5)
-    graph["21"] = node("ConditioningZeroOut", conditioning=["6", 0])
+    graph["21"] = node("FluxDisableGuidance", conditioning=["6", 0])
     graph["7"]["inputs"]["text"] = "a whale"
     workflow = imported(project, graph)
     assert fed_by(workflow, "prompt") == ["7.text"]
