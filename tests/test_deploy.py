@@ -2,16 +2,26 @@
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 from starlette.datastructures import Headers
 
 from build.gateway.access import ApiKeys
 from generator.cli import main
-from generator.deployment import recorded
+from generator.deployment import deploy, recorded, service
+from generator.deployment.manifest import ManifestError, read_manifest
+from generator.deployment.modal_app import ModalError
+from generator.lock import Lock, LockedModel, inputs_of, write_lock
+from generator.ports import free_port
 
-from .conftest import GPU_YAML, ROOT, MakeProject
+from .conftest import GPU_YAML, ROOT, MakeProject, load_and_check
 from .test_cli import BAD, GOOD, run
 
 SECRETS = "secrets: {huggingface: [HF_TOKEN], api-keys: [API_KEYS]}\n"
@@ -84,7 +94,7 @@ def test_specs_with_errors(
 def built(root: Path) -> Path:
     """Build a project, and return a copy of its manifest."""
     assert main(["build", "--quiet", "--project", str(root)]) == 0
-    return (root / "build" / "manifest.json").rename(root / "old.json")
+    return Path(shutil.copy(root / "build" / "manifest.json", root / "old.json"))
 
 
 def test_plan_against_a_file(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +139,194 @@ def test_environments_that_are_none(name: str, capsys: pytest.CaptureFixture[str
         main(["plan", f"--env={name}"])
     assert stop.value.code == 2
     assert "no name of an environment" in capsys.readouterr().err
+
+
+# What a deploy does, and in which order
+
+
+class FakeApp:
+    """Stands for the deployed app: notes what is run, and fails where a test says so."""
+
+    deployed: Any = None
+    fails: str = ""
+    ran: ClassVar[list[str]] = []
+
+    def __init__(self, name: str, environment: str | None) -> None:
+        self.name, self.environment = name, environment
+
+    def manifest(self) -> Any:
+        if isinstance(self.deployed, BaseException):
+            raise self.deployed
+        return self.deployed
+
+    def run(self, _: Path, *words: str) -> int:
+        self.ran.append(" ".join(words))
+        return 3 if self.fails and self.fails in self.ran[-1] else 0
+
+    def url(self) -> str:
+        raise ModalError("no URL")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, make_project: MakeProject) -> Path:
+    """A project with a model and a lock, and a Modal that is none."""
+    models = """\
+models:
+  model:
+    source: {url: "https://example.com/model.pth", sha256: "%s"}
+    folder: upscale_models
+packs: {}
+""" % ("0" * 64)
+    graph = GOOD.replace("images: [1, 0]", "images: [4, 0]") + (
+        "  3: {class_type: UpscaleModelLoader, inputs: {model_name: model.pth}}\n"
+        "  4: {class_type: ImageUpscaleWithModel, inputs: {upscale_model: [3, 0], image: [1, 0]}}\n"
+    )
+    root = make_project({"good": graph}, models=models)
+    checked, diagnostics = load_and_check(root)
+    assert checked is not None, diagnostics
+    source = {"url": "https://example.com/model.pth"}
+    inputs = {group: inputs_of(checked.settings, p) for group, p in checked.groups.items()}
+    model = LockedModel("model", source, None, 10, "0" * 64)
+    write_lock(Lock({"model": model}, resolved=inputs), root)
+    monkeypatch.setattr(deploy, "has_token", lambda: True)
+    monkeypatch.setattr(deploy, "ModalApp", FakeApp)
+    monkeypatch.setattr(FakeApp, "deployed", None)
+    monkeypatch.setattr(FakeApp, "fails", "")
+    monkeypatch.setattr(FakeApp, "ran", [])
+    return root
+
+
+DOWNLOAD = "run -m build.app::download"
+DEPLOY = "deploy -m build.app"
+
+
+@pytest.mark.parametrize(
+    ("fails", "ran", "words"),
+    [
+        (DOWNLOAD, [DOWNLOAD], "Nothing was deployed"),
+        (DEPLOY, [DOWNLOAD, DEPLOY], "What was deployed before, if anything, runs on"),
+        ("nothing", [DOWNLOAD, DEPLOY], "it is deployed all the same"),
+    ],
+)
+def test_where_a_deploy_stops(
+    fake: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fails: str,
+    ran: list[str],
+    words: str,
+) -> None:
+    monkeypatch.setattr(FakeApp, "fails", fails)
+    assert main(["deploy", "--project", str(fake)]) == 1
+    assert FakeApp.ran == ran
+    assert words in capsys.readouterr().err
+
+
+def test_what_is_deployed_has_the_model(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = read_manifest(built(fake))
+    monkeypatch.setattr(FakeApp, "deployed", manifest)
+    main(["deploy", "--project", str(fake)])
+    assert FakeApp.ran == [DEPLOY]
+
+
+def test_no_lock(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (fake / "generator.lock").unlink()
+    assert main(["deploy", "--project", str(fake)]) == 2
+    assert "make lock" in capsys.readouterr().err
+    assert FakeApp.ran == []
+
+
+@pytest.mark.parametrize(
+    "error", [ManifestError("of old"), ModalError("not there"), KeyboardInterrupt()]
+)
+def test_what_is_deployed_is_not_known(
+    fake: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+) -> None:
+    """Nothing is deployed over what cannot be compared, unless callers may be broken."""
+    monkeypatch.setattr(FakeApp, "deployed", error)
+    assert main(["deploy", "--project", str(fake)]) == 1
+    shown = capsys.readouterr()
+    assert "nothing was changed on Modal" in shown.err
+    assert FakeApp.ran == []
+    main(["deploy", "--project", str(fake), "--allow-breaking"])
+    assert (FakeApp.ran == [DOWNLOAD, DEPLOY]) is isinstance(error, ManifestError)
+    assert "nothing is deployed yet" not in capsys.readouterr().out
+
+
+# Waiting for the new version
+
+
+@contextmanager
+def answering(*answers: tuple[int, str]) -> Iterator[str]:
+    """Serve answers one after another, the last one again and again."""
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, text = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def waited(*answers: tuple[int, str]) -> tuple[dict[str, Any], list[str]]:
+    """Wait for the spec "new" with these answers, and return what was found and said."""
+    said: list[str] = []
+    with answering(*answers) as url:
+        found = service.wait_for(url, "new", 0.3, lambda _, text: said.append(text))
+    return found, said
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_PAUSE_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_new_version_is_waited_for() -> None:
+    found, said = waited((502, ""), (200, '{"spec": "old"}'), (200, '{"spec": "new"}'))
+    assert found == {"spec": "new"}
+    assert [line.partition("/health ")[2] for line in said] == [
+        "answers 502",
+        "says spec old, not new",
+    ]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, '{"spec": "old"}'), "says spec old, not new, after"),
+        ((503, ""), "answers 503, after"),
+        ((200, "<html>"), "no JSON, after"),
+        ((200, "[]"), "not this project's, after"),
+        ((401, ""), "takes no other token"),
+    ],
+)
+def test_a_version_that_does_not_come(answer: tuple[int, str], words: str) -> None:
+    with pytest.raises(service.ServiceFault, match=words):
+        waited(answer)
+
+
+def test_nobody_answers() -> None:
+    with pytest.raises(service.ServiceFault, match="does not answer"):
+        service.health(f"http://127.0.0.1:{free_port()}")
 
 
 # Seconds of runs

@@ -61,8 +61,11 @@ def missing_steps(checked: Checked, environment: str | None, *, smoke: bool) -> 
             "there is no generator.lock, so what is downloaded and installed could be anything: "
             "make lock"
         )
-    if smoke:
-        steps += _missing_for_smoke(settings.auth)
+    if settings.auth == "proxy" and len(proxy_headers()) < len(PROXY_VARIABLES):
+        names = " and ".join(PROXY_VARIABLES)
+        steps.append(f"auth is proxy, so asking the app wants a token of Modal's proxy in {names}")
+    if smoke and settings.auth == "api-key" and not os.environ.get(KEY_VARIABLE):
+        steps.append(f"SMOKE=1 sends requests, and needs a caller's key in {KEY_VARIABLE}")
     return steps
 
 
@@ -101,10 +104,45 @@ def deploy(checked: Checked, files: Files, root: Path, options: Options) -> None
         DeployError: when something is missing, would break callers or fails.
     """
     app = ModalApp(checked.settings.app, options.environment)
+    plan = _checked_plan(checked, files, root, app, options)
+    if plan.downloads:
+        _say("fetching models into the Volume …")
+        _run(app, root, "run", "-m", f"{MODULE}::download", failure="nothing was deployed")
+    _say("deploying …")
+    _run(
+        app, root, "deploy", "-m", MODULE, failure="what was deployed before, if anything, runs on"
+    )
+    manifest = parse_manifest(files["manifest.json"], "build/manifest.json")
     try:
-        plan = plan_of(checked, files, root, app.manifest(), options.environment)
-    except (ModalError, ManifestError, RecordError) as error:
-        raise DeployError(f"{error}\n  nothing was changed on Modal") from error
+        _see_that_it_answers(app, manifest, root, options)
+    except (ModalError, ServiceFault, RecordError, KeyboardInterrupt) as error:
+        _end_progress()
+        raise DeployError(
+            f"{_said(error)}\n  it is deployed all the same; its log may say why: "
+            f"make logs{_env(options.environment)}"
+        ) from error
+
+
+def _checked_plan(
+    checked: Checked, files: Files, root: Path, app: ModalApp, options: Options
+) -> Plan:
+    """Show what the deploy changes, and return it.
+
+    Raises:
+        DeployError: when callers would be broken, or that cannot be known, and nobody allows it.
+    """
+    try:
+        try:
+            deployed = app.manifest()
+        except ManifestError as error:
+            if not options.allow_breaking:
+                raise
+            _say(f"warning: {error}; it is deployed over, as ALLOW_BREAKING=1 allows")
+            return plan_of(checked, files, root, None, options.environment)
+        plan = plan_of(checked, files, root, deployed, options.environment)
+    except (ModalError, ManifestError, RecordError, KeyboardInterrupt) as error:
+        hint = "; make deploy ALLOW_BREAKING=1 deploys over it" * isinstance(error, ManifestError)
+        raise DeployError(f"{_said(error)}\n  nothing was changed on Modal{hint}") from error
     sys.stdout.write(as_table(plan, colour=uses_colour(sys.stdout)))
     sys.stdout.flush()
     if plan.breaking and not options.allow_breaking:
@@ -112,13 +150,7 @@ def deploy(checked: Checked, files: Files, root: Path, options: Options) -> None
             "callers of what is deployed would be broken: see above. Nothing was changed on Modal. "
             "If that is meant: make deploy ALLOW_BREAKING=1"
         )
-    if plan.downloads:
-        _say("fetching models into the Volume …")
-        _run(app, root, "run", "-m", f"{MODULE}::download", failure="nothing was deployed")
-    _say("deploying …")
-    what_stays = "what was deployed before runs on" if plan.deployed else "nothing is deployed"
-    _run(app, root, "deploy", "-m", MODULE, failure=what_stays)
-    _see_that_it_answers(app, plan, parse_manifest(files["manifest.json"], "build"), root, options)
+    return plan
 
 
 def uses_colour(stream: Any) -> bool:
@@ -126,24 +158,15 @@ def uses_colour(stream: Any) -> bool:
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
 
 
-def _see_that_it_answers(
-    app: ModalApp, plan: Plan, manifest: Manifest, root: Path, options: Options
-) -> None:
-    try:
-        url = app.url()
-        _say(f"waiting for {url}/health …")
-        wait_for(url, plan.spec, _ANSWER_SECONDS, _progress)
-        _end_progress()
-        sys.stdout.write(_greeting(url, manifest))
-        sys.stdout.flush()
-        if options.smoke:
-            _smoke(url, manifest, root)
-    except (ModalError, ServiceFault, RecordError) as error:
-        _end_progress()
-        raise DeployError(
-            f"{error}\n  it is deployed all the same; its log may say why: "
-            f"make logs{_env(options.environment)}"
-        ) from error
+def _see_that_it_answers(app: ModalApp, manifest: Manifest, root: Path, options: Options) -> None:
+    url = app.url()
+    _say(f"waiting for {url}/health …")
+    wait_for(url, manifest["spec"], _ANSWER_SECONDS, _progress)
+    _end_progress()
+    sys.stdout.write(_greeting(url, manifest))
+    sys.stdout.flush()
+    if options.smoke:
+        _smoke(url, manifest, root)
 
 
 def _run(app: ModalApp, root: Path, *words: str, failure: str) -> None:
@@ -186,15 +209,6 @@ def _smoke(url: str, manifest: Manifest, root: Path) -> None:
         raise ServiceFault(f"{len(faults)} of {len(tried_routes)} requests failed")
 
 
-def _missing_for_smoke(auth: str) -> list[str]:
-    if auth == "api-key" and not os.environ.get(KEY_VARIABLE):
-        return [f"SMOKE=1 sends requests, and needs a caller's key in {KEY_VARIABLE}"]
-    if auth == "proxy" and len(proxy_headers()) < len(PROXY_VARIABLES):
-        names = " and ".join(PROXY_VARIABLES)
-        return [f"SMOKE=1 sends requests, and needs a token of Modal's proxy in {names}"]
-    return []
-
-
 def _greeting(url: str, manifest: Manifest) -> str:
     """Return where the service is, and a request that is not too long for a line."""
     on = [route for route, about in manifest["routes"].items() if about["enabled"]]
@@ -234,6 +248,10 @@ def _end_progress() -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\033[K")
         sys.stderr.flush()
+
+
+def _said(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
 
 
 def _say(text: str) -> None:

@@ -26,7 +26,11 @@ _SMOKE_SECONDS: Final = 1800.0
 
 
 class ServiceFault(RuntimeError):  # noqa: N818 - the service's fault
-    """The service does not do what it should; the text says what."""
+    """The service does not do what it should; the text says what. Waiting may mend it, or not."""
+
+    def __init__(self, text: str, *, may_pass: bool = True) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,10 @@ def health(url: str) -> dict[str, Any]:
         reply = httpx.get(f"{url}/health", headers=proxy_headers(), timeout=_ASK_SECONDS)
     except httpx.HTTPError as error:
         raise ServiceFault(f"{url}/health does not answer: {error}") from error
-    if reply.status_code == 401 and not proxy_headers():
+    if reply.status_code == 401:
         names = " and ".join(PROXY_VARIABLES)
-        raise ServiceFault(f"{url}/health wants a token of Modal's proxy: set {names}")
+        text = f"{url}/health takes no other token of Modal's proxy than the right one: see {names}"
+        raise ServiceFault(text, may_pass=False)
     if reply.status_code != 200:
         raise ServiceFault(f"{url}/health answers {reply.status_code}")
     try:
@@ -93,6 +98,8 @@ def wait_for(
                 return found
             last = f"{url}/health says spec {str(found['spec'])[:12]}, not {spec[:12]}"
         except ServiceFault as error:
+            if not error.may_pass:
+                raise
             last = str(error)
         passed = time.monotonic() - start
         if passed >= seconds:

@@ -15,10 +15,10 @@ from generator.deployment.manifest import read_manifest
 from generator.deployment.plan import make_plan
 from generator.lock import Lock, LockedModel, LockedPack, inputs_of, write_lock
 from tests.conftest import ROOT, load_and_check
-from tests.hub_server import hub_server
+from tests.hub_server import HubServer, hub_server
 
 from .conftest import SECRETS
-from .local import SECONDS, LocalModal, local_modal
+from .local import PROXY_KEYS, SECONDS, LocalModal, local_modal
 from .project import MODELS_YAML, Project, write_project
 
 KEY = {"X-API-Key": "secret-of-ann"}
@@ -35,14 +35,23 @@ graph:
     class_type: SaveImage
     inputs: {images: [1, 0], filename_prefix: picture}
 """
-UPSCALED = """\
+UPSCALED = (
+    PICTURE.replace("images: [1, 0]", "images: [6, 0]")
+    + """\
   3:
     class_type: UpscaleModelLoader
-    inputs: {model_name: model.safetensors}
+    inputs: {model_name: first.safetensors}
   4:
     class_type: ImageUpscaleWithModel
     inputs: {upscale_model: [3, 0], image: [1, 0]}
+  5:
+    class_type: UpscaleModelLoader
+    inputs: {model_name: second.safetensors}
+  6:
+    class_type: ImageUpscaleWithModel
+    inputs: {upscale_model: [5, 0], image: [4, 0]}
 """
+)
 WORKFLOWS = {
     "picture": PICTURE,
     "other": PICTURE.replace(", examples: [7]", ""),
@@ -192,6 +201,23 @@ def test_a_secret_that_is_missing(tmp_path: Path, project: Project) -> None:
     assert "api-keys" in done.stdout + done.stderr
 
 
+def test_behind_the_proxy(modal: LocalModal, tmp_path: Path) -> None:
+    """Modal's edge asks for a token, of whoever deploys too."""
+    project = write_project(
+        tmp_path / "it", "proxied", real=False, workflows=WORKFLOWS, auth="proxy"
+    )
+    lock(project)
+    token = {"MODAL_KEY": PROXY_KEYS["Modal-Key"], "MODAL_SECRET": PROXY_KEYS["Modal-Secret"]}
+    without = generator(modal, project, "deploy")
+    assert without.returncode == 2
+    assert "MODAL_KEY and MODAL_SECRET" in without.stderr
+    said = deployed(modal, project, "--smoke", **token)
+    assert "-H 'modal-key: KEY' -H 'modal-secret: SECRET'" in said
+    wrong = generator(modal, project, "status", **(token | {"MODAL_SECRET": "ws-wrong"}))
+    assert wrong.returncode == 2
+    assert "takes no other token" in wrong.stderr
+
+
 def test_a_lock_that_is_missing_or_old(modal: LocalModal, project: Project) -> None:
     before = modal.plane.deployments
     project.replace("models.yaml", ('0000000000"', '0000000001"'))
@@ -232,48 +258,54 @@ def test_environments_are_apart(modal: LocalModal, project: Project) -> None:
     assert "nothing is deployed yet" in generator(modal, project, "plan").stdout
 
 
+def locked(hub: HubServer, name: str, sha256: str = "") -> LockedModel:
+    """Return a model of the hub, at its newest revision."""
+    repo = hub.repos[f"example/{name}"]
+    data = repo.revisions[repo.head]["model.safetensors"]
+    source = {"hf": f"example/{name}", "file": "model.safetensors"}
+    digest = sha256 or hashlib.sha256(data).hexdigest()
+    return LockedModel(name, source, repo.head, len(data), digest)
+
+
 def test_models_are_there_before_the_app(
     modal: LocalModal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong one stops the deploy; one that is there already is not fetched again."""
-    workflow = PICTURE.replace("images: [1, 0]", "images: [4, 0]") + UPSCALED
-    data = b"not much of a model" * 1000
+    """A wrong one stops the deploy; what is there already is not fetched again."""
+    models = "models:\n" + "".join(
+        f"  {name}:\n    source: {{hf: example/{name}, file: model.safetensors}}\n"
+        f"    folder: upscale_models\n    filename: {name}.safetensors\n"
+        for name in ("first", "second")
+    )
     with hub_server() as hub:
-        commit = hub.add("example/model", {"model.safetensors": data})
+        for name in ("first", "second"):
+            hub.add(f"example/{name}", {"model.safetensors": name.encode() * 1000})
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        models = MODELS_YAML.replace(
-            "models: {}",
-            "models:\n  upscaler:\n    source: {hf: example/model, file: model.safetensors}\n"
-            "    folder: upscale_models\n",
-        )
         project = write_project(
-            tmp_path / "it", "with-model", real=False, workflows={"it": workflow}, models=models
+            tmp_path / "it",
+            "with-models",
+            real=False,
+            workflows={"it": UPSCALED},
+            models=MODELS_YAML.replace("models: {}\n", models),
         )
-        wrong = LockedModel(
-            "upscaler",
-            {"hf": "example/model", "file": "model.safetensors"},
-            commit,
-            len(data),
-            "0" * 64,
-        )
-        lock(project, wrong)
+        lock(project, locked(hub, "first", "0" * 64), locked(hub, "second"))
         before = modal.plane.deployments
         done = generator(modal, project, "deploy")
-        assert done.returncode == 1, done.stdout
-        assert modal.plane.deployments == before
+        assert (done.returncode, modal.plane.deployments) == (1, before)
         assert "Nothing was deployed" in done.stderr
-        right = LockedModel(
-            wrong.name, wrong.source, commit, len(data), hashlib.sha256(data).hexdigest()
-        )
-        lock(project, right)
+        lock(project, locked(hub, "first"), locked(hub, "second"))
         said = deployed(modal, project)
-        assert re.search(r"upscaler +19\.0 kB +upscale_models/model\.safetensors", said)
+        assert re.search(r"first +5\.0 kB +upscale_models/first\.safetensors", said)
         files = [p for p in modal.plane.volume_path("hf-hub-cache").rglob("*") if p.is_file()]
-        assert data in [path.read_bytes() for path in files]
+        assert {b"first" * 1000, b"second" * 1000} <= {path.read_bytes() for path in files}
         fetched = hub.downloads()
         project.replace("workflows/it.yaml", ("default: 32", "default: 48"))
         assert "nothing to download" in deployed(modal, project)
         assert hub.downloads() == fetched
+        hub.add("example/first", {"model.safetensors": b"newer" * 1000})
+        lock(project, locked(hub, "first"), locked(hub, "second"))
+        assert "to download, unless the Volume has it: 5.0 kB\n" in deployed(modal, project)
+        [again] = hub.downloads() - fetched
+        assert again.endswith(f"/{locked(hub, 'first').sha256}")
 
 
 def test_afterwards(modal: LocalModal, project: Project) -> None:
