@@ -29,7 +29,7 @@ from .gateway.backend import Worker as WorkerState
 from .gateway.job_store import End, JobStore, Now
 from .graph.catalog import is_listed_name
 from .utils.comfyui import Engine
-from .utils.comfyui_errors import EngineError, EngineFailed, shortened
+from .utils.comfyui_errors import EngineError, EngineFailed, EngineStartError, shortened
 from .utils.comfyui_files import Directories
 from .utils.comfyui_needs import Needs, lacking, listed
 from .utils.comfyui_process import EngineProcess
@@ -249,7 +249,7 @@ class Worker:
     async def _fail(self, error: Exception) -> None:
         """Take no runs any more."""
         _log.error("this worker takes no runs: %s%s", error, _tail(self._process), exc_info=error)
-        reason = shortened(str(error).partition("\n")[0] or type(error).__name__)
+        reason = _reason(error)
         self._failure = Failure("engine-not-started", reason)
         self._settled.set()
         await self._tell(reason)
@@ -308,6 +308,15 @@ class _Teller:
                     last = job
             except (BackendUnavailableError, EngineError) as error:
                 _log.warning("job %s: nobody was told where it is: %s", job.id, error)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a start failed, in a line: of a ComfyUI that ended, with what it said last."""
+    if isinstance(error, EngineStartError):
+        first, _, _ = str(error).partition("; its last output was:")
+        said = [line.strip() for line in error.output if line.strip()][-1:]
+        return shortened(": ".join([first, *said]))
+    return shortened(str(error).partition("\n")[0] or type(error).__name__)
 
 
 def _tail(process: EngineProcess) -> str:

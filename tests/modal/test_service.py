@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from tests.api_client import problem
 
@@ -65,7 +65,9 @@ def test_a_large_picture_of_the_caller(api: Deployed) -> None:
     if api.project.is_real:
         assert len(reply.content) > 4 * 2**20
         with Image.open(io.BytesIO(reply.content)) as image:
-            assert image.convert("RGB").tobytes() == ImageOps.invert(noise).tobytes()
+            apart = ImageChops.difference(image.convert("RGB"), ImageOps.invert(noise))
+        # ComfyUI reckons in floats and cuts them off.
+        assert max(most for _, most in apart.getextrema()) <= 1  # type: ignore[misc]
 
 
 def test_eight_at_once(api: Deployed) -> None:

@@ -1,0 +1,120 @@
+"""Workers that cannot start, deployments one after another, and what is planted in a rendered app."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api_client import problem
+
+from .api import Deployed, new_color, wait_until
+from .local import LocalModal
+from .project import Project, write_project
+
+DOWNLOADED = """\
+models:
+  model:
+    source: {hf: acme/model, file: model.safetensors}
+    folder: checkpoints
+packs: {}
+"""
+LOADER = """\
+params: {color: {type: integer}}
+graph:
+  1: {class_type: CheckpointLoaderSimple, inputs: {ckpt_name: model.safetensors}}
+  2: {class_type: EmptyImage, inputs: {width: 32, height: 32, batch_size: 1, color: "${color}"}}
+  3: {class_type: VAEEncode, inputs: {pixels: [2, 0], vae: [1, 2]}}
+  4: {class_type: VAEDecode, inputs: {samples: [3, 0], vae: [1, 2]}}
+  5: {class_type: SaveImage, inputs: {images: [4, 0], filename_prefix: loaded}}
+"""
+
+
+def deployed(modal: LocalModal, project: Project) -> Deployed:
+    modal.deploy(project.folder)
+    return Deployed(modal, project)
+
+
+def check_serves(api: Deployed) -> None:
+    """See that a deployed app makes a picture, in less time than tests give up after."""
+    assert api.get("/health").json()["app"] == api.project.app
+    api.check_picture()
+
+
+def break_engine(project: Project) -> None:
+    (project.comfyui / "main.py").write_text('import sys\nsys.exit("no CUDA device")\n')
+
+
+def lack_class(project: Project) -> None:
+    project.replace("build/manifest.json", ('"EmptyImage"', '"EmptyImageX"'))
+
+
+def lack_model(project: Project) -> None:
+    """Declare one, which nobody has downloaded."""
+    (project.folder / "models.yaml").write_text(DOWNLOADED, "utf-8")
+    (project.folder / "workflows" / "loader.yaml").write_text(LOADER, "utf-8")
+    project.render()
+
+
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [
+        (break_engine, "no CUDA device"),
+        (lack_class, "EmptyImageX"),
+        (lack_model, "model model"),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why(
+    modal: LocalModal, tmp_path: Path, plant: Callable[[Project], None], reason: str
+) -> None:
+    """The request gets 503 with the reason, the container retires, and the next one may do better."""
+    project = write_project(tmp_path / "it", plant.__name__.replace("_", "-"), real=False)
+    healthy = (project.comfyui / "main.py").read_text("utf-8")
+    plant(project)
+    api = deployed(modal, project)
+    document = problem(api.post("/picture", {"color": 1}), 503, "engine-not-started")
+    assert reason in document["detail"]
+    [worker] = api.tasks()
+    wait_until(lambda: not worker.is_up, 20, "the container does not retire")
+    assert worker.process.returncode == 0
+    assert api.engine_pids() == []
+    state = api.worker_state()
+    assert state["ready"] is False
+    assert reason in state["last_error"]
+    assert reason in problem(api.get("/ready"), 503)["detail"]
+    if plant is break_engine:
+        (project.comfyui / "main.py").write_text(healthy, "utf-8")
+        api.check_picture()
+        assert api.get("/ready").json() == {"ready": True}
+        assert api.worker_state()["last_error"] is None
+
+
+def test_one_deployment_after_another(modal: LocalModal, tmp_path: Path) -> None:
+    """The new one answers at the same URL, and knows the jobs of the one before."""
+    project = write_project(tmp_path / "it", "again", real=False)
+    api = deployed(modal, project)
+    job = api.start("/picture", {"color": new_color()})
+    api.until(job, lambda job: job["status"] == "succeeded")
+    before, spec = api.get(f"/jobs/{job}/outputs/0").content, api.get("/health").json()["spec"]
+    [worker] = api.workers()
+    project.replace("workflows/picture.yaml", ("default: 32", "default: 64"))
+    project.render()
+    modal.deploy(project.folder)
+    wait_until(lambda: not worker.is_up, 20, "the worker of the deployment before goes on")
+    assert api.get("/health").json()["spec"] != spec
+    assert api.get(f"/jobs/{job}/outputs/0").content == before
+    api.check_picture()
+    assert api.workers() != [worker]
+
+
+def test_proxy_auth(modal: LocalModal, tmp_path: Path) -> None:
+    """Modal's edge asks for its own keys; the app then asks for none, and is given none."""
+    project = write_project(tmp_path / "it", "behind-proxy", auth="proxy", real=False)
+    api = deployed(modal, project)
+    assert modal.plane.function("behind-proxy", "gateway").webhook_config.requires_proxy_auth
+    assert list(modal.plane.function("behind-proxy", "gateway").secret_ids) == []
+    assert api.get("/health").status_code == 401
+    assert api.modal.tasks("behind-proxy", "gateway") == []
+    headers = {"Modal-Key": "wk-test", "Modal-Secret": "ws-test"}
+    reply = httpx.post(f"{api.url}/picture", json={"color": 1}, headers=headers, timeout=60)
+    assert reply.status_code == 200
