@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
@@ -37,7 +37,8 @@ _SETTINGS: Final = (
 _KINDS: Final = ("png", "mp4", "mp3", "glb")
 # Where models lay before; ComfyUI still reads them there, and names them nowhere.
 _OLD_FOLDERS: Final = frozenset(("clip", "t2i_adapter", "unet"))
-_MODEL_EXTENSION: Final = ".safetensors"
+# Markers by their extensions; the first stands for all that ComfyUI's own folders list.
+_EXTENSIONS: Final = (".safetensors", ".gguf", ".onnx")
 
 
 class ObserveError(RuntimeError):
@@ -112,20 +113,29 @@ def write_catalogs(sources: Iterable[dict[str, Any]], target: Path) -> dict[Path
     return written
 
 
+class Marker(NamedTuple):
+    """What a marker file stands for: files of an extension in a model folder, or uploads of a kind."""
+
+    folder: str | None
+    kind: str
+
+
 @contextmanager
-def _markers(client: httpx.Client, models: Path) -> Iterator[dict[str, str]]:
-    """Put an empty file into every model folder, and yield what they stand for, by their names."""
+def _markers(client: httpx.Client, models: Path) -> Iterator[dict[str, Marker]]:
+    """Put empty files into every model folder, and yield what they stand for, by their names."""
     token = secrets.token_hex(8)
     if not models.is_dir():
         raise ObserveError(f"{models} is no folder; give ComfyUI's models folder")
     folders = {str(folder) for folder in _get(client, "/models")}
     folders |= {path.name for path in models.iterdir() if path.is_dir()}
     folders |= _OLD_FOLDERS
-    placed: dict[Path, str] = {}
+    placed: dict[Path, Marker] = {}
     for number, folder in enumerate(sorted(folders)):
-        placed[models / folder / f"marker-{token}-{number}{_MODEL_EXTENSION}"] = f"folder:{folder}"
+        for extension in _EXTENSIONS:
+            path = models / folder / f"marker-{token}-{number}{extension}"
+            placed[path] = Marker(folder, extension)
     for kind in _KINDS:
-        placed[models.parent / "input" / f"marker-{token}.{kind}"] = f"kind:{kind}"
+        placed[models.parent / "input" / f"marker-{token}.{kind}"] = Marker(None, kind)
     made: list[Path] = []
     try:
         for path in placed:
@@ -142,7 +152,7 @@ def _markers(client: httpx.Client, models: Path) -> Iterator[dict[str, str]]:
 
 
 def _reduced(
-    info: Mapping[str, Any], marked: Mapping[str, Any], markers: Mapping[str, str]
+    info: Mapping[str, Any], marked: Mapping[str, Any], markers: Mapping[str, Marker]
 ) -> dict[str, Any]:
     """Return a class as a catalog has it."""
     inputs: dict[str, Any] = {}
@@ -161,7 +171,7 @@ def _reduced(
 
 
 def _input(
-    config: list[Any], seen: list[Any], markers: Mapping[str, str], *, is_optional: bool
+    config: list[Any], seen: list[Any], markers: Mapping[str, Marker], *, is_optional: bool
 ) -> dict[str, Any]:
     kind, options = _choice(config)
     settings = config[1] if len(config) > 1 and isinstance(config[1], dict) else {}
@@ -170,11 +180,15 @@ def _input(
     }
     if options is not None:
         listed = _choice(seen)[1] or []
-        stands_for = {markers[name] for name in listed if isinstance(name, str) and name in markers}
-        folders = sorted(s.removeprefix("folder:") for s in stands_for if s.startswith("folder:"))
-        media = sorted(s.removeprefix("kind:") for s in stands_for if s.startswith("kind:"))
+        seen_markers = [
+            markers[name] for name in listed if isinstance(name, str) and name in markers
+        ]
+        folders = sorted({m.folder for m in seen_markers if m.folder is not None})
+        extensions = sorted({m.kind for m in seen_markers if m.folder is not None})
+        media = sorted(m.kind for m in seen_markers if m.folder is None)
         found["options"] = [o for o in options if not (isinstance(o, str) and _FILE.fullmatch(o))]
         found |= {"folders": folders} if folders else {}
+        found |= {"extensions": extensions} if folders and extensions != [_EXTENSIONS[0]] else {}
         found |= {"input_files": media} if media else {}
         if isinstance(config[0], list):
             found["checked"] = True  # the older form, whose options the engine insists on

@@ -378,11 +378,8 @@ models:
         ["api-keys: [API_KEYS]"],
     ),
     "31: a job that its worker does not outlast": (
-        {
-            "gpu.yaml": GPU + "scaling: {timeout: 1200}\n",
-            IT: "timeout: «timeout-order»1800\n" + IMAGE,
-        },
-        ["raise scaling.timeout"],
+        {IT: "timeout: «schema»86400\n" + IMAGE},
+        ["a worker runs for a minute more, and Modal ends it after a day"],
     ),
     "31: a job that ends before its request": (
         {IT: "timeout: «timeout-order»60\n" + IMAGE},

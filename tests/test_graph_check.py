@@ -92,6 +92,8 @@ def video(**inputs: object) -> Graph:
     }
 
 
+LISTED = "the engine goes by the extension, and by / between folders; listed are {}"
+ALL = ".bin, .ckpt, .pkl, .pt, .pt2, .pth, .safetensors, .sft"
 WRONG: dict[str, tuple[Graph, list[tuple[str, str | None, str | None, str | None]]]] = {
     "a required link is absent": (
         sampler(model=None),
@@ -162,11 +164,43 @@ WRONG: dict[str, tuple[Graph, list[tuple[str, str | None, str | None, str | None
     ),
     "a name that no model folder lists": (
         sampler() | {"1": node("CheckpointLoaderSimple", ckpt_name="a.txt")},
+        [("unlisted-file", "1", "ckpt_name", LISTED.format(ALL))],
+    ),
+    "a quantized model in ComfyUI's own loader": (
+        {
+            "1": node("UNETLoader", unet_name="flux1-dev-Q4_K_S.gguf", weight_dtype="default"),
+            "2": node("PreviewAny", source=["1", 0]),
+        },
+        [("unlisted-file", "1", "unet_name", LISTED.format(ALL))],
+    ),
+    "another model in a loader of quantized ones": (
+        {
+            "1": node("UnetLoaderGGUF", unet_name="flux1-dev.safetensors"),
+            "2": node("PreviewAny", source=["1", 0]),
+        },
+        [("unlisted-file", "1", "unet_name", LISTED.format(".gguf"))],
+    ),
+    "a choice that nobody knows": (
+        {
+            "1": node("DiffusersLoader", model_path="sdxl"),
+            "2": node("PreviewAny", source=["1", 0]),
+        },
+        [
+            (
+                "unchecked-file",
+                "1",
+                "model_path",
+                "a model that it names stands under models: of the workflow, else it is not there",
+            )
+        ],
+    ),
+    "a text for a 3D file": (
+        {"1": node("Preview3D", model_file="hello")},
         [
             (
                 "unlisted-file",
                 "1",
-                "ckpt_name",
+                "model_file",
                 "the engine goes by the extension, and by / between folders",
             )
         ],

@@ -600,7 +600,7 @@ def test_descriptions(tmp_path: Path) -> None:
         assert (stats["preview"], stats["system"]["comfyui_version"]) == (True, "0.3.71")
         info = await client.get("/object_info")
         assert len(info) > 500
-        assert info["SaveImage"]["input_order"]["required"] == ["filename_prefix", "images"]
+        assert info["SaveImage"]["input_order"]["required"] == ["images", "filename_prefix"]
         loader = (await client.get("/api/object_info/CheckpointLoaderSimple")).popitem()[1]
         assert loader["input"]["required"]["ckpt_name"][0] == [
             "flux1-schnell-fp8.safetensors",

@@ -186,7 +186,7 @@ def test_models_are_the_files_that_there_are(tmp_path: Path) -> None:
     assert folders.models("clip", "text_encoders") == ["a.safetensors", "sub/b.sft"]
     loader = schemas.get("VAELoader")
     assert loader is not None
-    assert schemas.options(loader, loader.inputs["vae_name"]) == ["pixel_space", "d.pt"]
+    assert schemas.options(loader.inputs["vae_name"]) == ["pixel_space", "d.pt"]
     assert folders.models("loras") == ["character-demo.safetensors"]
 
 

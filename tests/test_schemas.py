@@ -386,7 +386,7 @@ def test_faults_are_reported_where_they_are(kind: Kind, text: str) -> None:
         (
             "workflow",
             "graph: {1: {class_type: A}}\ntimeout: 90000\n",
-            "90000 is too large: at most 86400",
+            "90000 is too large: at most 86340",
             "Longest run",
         ),
         (

@@ -54,10 +54,9 @@ def _used_by(
     workflow: Workflow, node: GraphNode, class_type: ClassType, models: Models
 ) -> set[str]:
     found = [
-        model_for(file, class_type.inputs[name], models)
-        for name, value in node.inputs.items()
-        if name in class_type.inputs
-        for file, _ in _files(workflow, value)
+        model_for(file, taken, models)
+        for taken, _, files in _named_files(workflow, node, class_type)
+        for file, _ in files
     ]
     return used_implicitly(class_type, _values(node), models) | {m.name for m in found if m}
 
@@ -75,13 +74,24 @@ def _faults_of(
         yield node.class_at.error(wrong.code, wrong.message, node=node.id, hint=wrong.hint)
     for name, value in node.inputs.items():
         taken = class_type.inputs.get(name)
-        if taken is None:
-            continue
-        if taken.media and isinstance(value.value, str):
+        if taken and taken.media and isinstance(value.value, str):
             yield _uploaded(node, name, value)
-        for file, at in _files(workflow, value) if taken.folders else ():
+    for taken, name, files in _named_files(workflow, node, class_type):
+        for file, at in files if taken.folders else ():
             if found := undeclared(node.class_type, name, file, taken, models):
                 yield at.error(found.code, found.message, node=node.id, input=name, hint=found.hint)
+
+
+def _named_files(
+    workflow: Workflow, node: GraphNode, class_type: ClassType
+) -> Iterator[tuple[Input, str, list[tuple[str, Node]]]]:
+    """Yield the inputs that may name files: schema, name and the files, with where they stand."""
+    for name, value in node.inputs.items():
+        if name in class_type.inputs:
+            yield class_type.inputs[name], name, _files(workflow, value)
+        elif named := class_type.file_input(name, value.value):
+            taken, file = named
+            yield taken, name, [(file, value.at)] if isinstance(file, str) else []
 
 
 def _values(node: GraphNode) -> dict[str, object]:

@@ -179,8 +179,8 @@ class _Trace:
         node = _Node(node_id, class_type, CLASSES.get(class_type.name, _NO_RULE))
         inputs = self.nodes[node_id]
         for name, value in inputs.items():
-            if declared := class_type.inputs.get(name):
-                self._read(node, name, declared, value)
+            if named := class_type.file_input(name, value):
+                self._read(node, name, *named)
         if node.rule.families:
             encoder, found = _text_encoder(node, inputs.get("type", ""))
             outputs = [encoder] * len(class_type.outputs)
@@ -203,14 +203,15 @@ class _Trace:
                 if kind in types:
                     node.links.append(_Taken(name, kind, self.values[link]))
             return
-        folders = (node.rule.folders.get(name, ""), *declared.folders)
-        folders = tuple(folder for folder in folders if folder in FOLDERS)
-        if folders and isinstance(value, str):
-            for part in FOLDERS[folders[0]].gives:
+        own_folder = node.rule.folders.get(name)
+        folders = (own_folder, *declared.folders) if own_folder else declared.folders
+        kind = next((folder for folder in folders if folder in FOLDERS), "")
+        if kind and isinstance(value, str):
+            for part in FOLDERS[kind].gives:
                 node.loading[part].append(name)
             if own := self._family(value, folders):
-                carried = _Value(_fitting(own, FITS.get(folders[0], {})), own, node.id, value)
-                node.files.append(_Taken(name, folders[0], carried))
+                carried = _Value(_fitting(own, FITS.get(kind, {})), own, node.id, value)
+                node.files.append(_Taken(name, kind, carried))
 
     def _family(self, file: str, folders: tuple[str, ...]) -> Families | None:
         for name in (*(f"{folder}/{file}" for folder in folders), file):

@@ -300,7 +300,6 @@ CLASSES: Final[Mapping[str, Rule]] = {
         "IPAdapterTiledBatch IPAdapterUnifiedLoader IPAdapterUnifiedLoaderCommunity "
         "IPAdapterUnifiedLoaderFaceID",
     ),
-    "IPAdapterModelLoader": Rule(folders={"ipadapter_file": "ipadapter"}),
     # Other latents come without a picture, and an empty one is of no family: the engine gives it
     # the channels that the model needs.
     **_rows(

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# What a core folder lists; files of other kinds lie there unseen.
-MODEL_EXTENSIONS: Final = frozenset(
-    (".bin", ".ckpt", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft")
-)
+from ..graph.catalog import CORE_EXTENSIONS
+
 ALIASES: Final = {"clip": "text_encoders", "unet": "diffusion_models", "t2i_adapter": "controlnet"}
 CORE_FOLDERS: Final = (
     "checkpoints configs loras vae text_encoders diffusion_models clip_vision style_models "
@@ -56,7 +54,7 @@ class Folders:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
-    def models(self, *folders: str, extensions: frozenset[str] = MODEL_EXTENSIONS) -> list[str]:
+    def models(self, *folders: str, extensions: frozenset[str] = CORE_EXTENSIONS) -> list[str]:
         """Return the model files of folders and of their aliases, sorted, with forward slashes."""
         wanted = {ALIASES.get(folder, folder) for folder in folders}
         names = wanted | {alias for alias, name in ALIASES.items() if name in wanted}

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Final
 
-from ..graph.catalog import MODEL_EXTENSIONS as PACK_EXTENSIONS
 from ..graph.catalog import Catalog, ClassType, Input
-from .folders import CORE_FOLDERS, MODEL_EXTENSIONS, Folders
+from .folders import CORE_FOLDERS, Folders
 
 # Classes that look for their file themselves, wherever it lies: input, and what a message calls it.
 FILE_INPUTS: Final = {
@@ -48,12 +47,11 @@ class Schemas:
         """Return the names of all classes, each once."""
         return list(dict.fromkeys(self._catalog.names(self._packs)))
 
-    def options(self, class_type: ClassType, input: Input) -> list[Any]:
+    def options(self, input: Input) -> list[Any]:
         """Return what a choice offers: its fixed options, and the files that there are."""
-        extensions = PACK_EXTENSIONS if class_type.pack else MODEL_EXTENSIONS
         options = list(input.options)
         if input.folders:
-            options += self._folders.models(*input.folders, extensions=extensions)
+            options += self._folders.models(*input.folders, extensions=input.extensions)
         if input.media:
             options += self._uploads(input.media)
         return options
@@ -115,7 +113,7 @@ def class_info(schemas: Schemas, class_type: ClassType) -> dict[str, Any]:
     inputs: dict[str, dict[str, Any]] = {"required": {}}
     for name, taken in class_type.inputs.items():
         group = inputs.setdefault("optional" if taken.optional else "required", {})
-        group[name] = input_config(taken, schemas.options(class_type, taken))
+        group[name] = input_config(taken, schemas.options(taken))
     return {
         "input": inputs,
         "input_order": {group: list(entries) for group, entries in inputs.items()},

@@ -282,7 +282,7 @@ class _Validation:
                 )
             )
         elif taken.type == "COMBO" and taken.checked:
-            options = self._schemas.options(class_type, taken)
+            options = self._schemas.options(taken)
             if value not in options:
                 errors.append(self._not_in_list(class_type, name, value, options))
 
@@ -338,7 +338,7 @@ class _Validation:
         **extra: object,
     ) -> Error:
         taken = class_type.inputs[name]
-        config = input_config(taken, self._schemas.options(class_type, taken))
+        config = input_config(taken, self._schemas.options(taken))
         return {
             "type": type,
             "message": message,
