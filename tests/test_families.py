@@ -446,6 +446,54 @@ WRONG: dict[str, tuple[Graph, list[tuple[str, str]], str, str]] = {
         'but the model (node "1", flux1-dev.safetensors) is of flux',
         "use a model of flux",
     ),
+    "a switch of two models, both of another family": (
+        flux(
+            {
+                "10": SDXL,
+                "11": node("LazySwitchKJ", switch=True, on_false=["10", 0], on_true=["10", 0]),
+                "12": node("easy cleanGpuUsed", anything=["11", 0]),
+            },
+            n7_model=["12", 0],
+        ),
+        [("7", "positive")],
+        'this conditioning (node "2", DualCLIPLoader, type flux) is of flux, '
+        'but the model (node "10", sd_xl_base_1.0.safetensors) is of sdxl',
+        "encode the text with the text encoders of sdxl",
+    ),
+    "a switch with inputs beyond its schema": (
+        flux(
+            {"10": SDXL, "11": node("Any Switch (rgthree)", any_01=["10", 2], any_02=["10", 2])},
+            n8_vae=["11", 0],
+        ),
+        [("8", "vae")],
+        'this VAE (node "10", sd_xl_base_1.0.safetensors) is of sdxl, '
+        'but the latent (node "1", flux1-dev.safetensors) is of flux',
+        "use the VAE of flux",
+    ),
+    "a LoRA of several in one node": (
+        flux(
+            {
+                "10": node(
+                    "Power Lora Loader (rgthree)", model=["1", 0], clip=["2", 0],
+                    lora_1={"on": True, "lora": "flux1-style.safetensors", "strength": 1},
+                    lora_2={"on": True, "lora": "style-sdxl.safetensors", "strength": 1},
+                    lora_3={"on": False, "lora": "style-sd15.safetensors", "strength": 1},
+                ),
+            },
+            n7_model=["10", 0],
+        ),
+        [("10", "lora_2")],
+        'this LoRA is of sdxl, but the model (node "1", flux1-dev.safetensors) is of flux',
+        "use a LoRA made for flux",
+    ),
+    "what only one family has": (
+        flux({"10": node("VAEDecodeAudio", samples=["7", 0], vae=["3", 0])}, n9_images=["8", 0])
+        | {"11": node("SaveAudio", audio=["10", 0], filename_prefix="x")},
+        [("10", "samples")],
+        'this latent (node "1", flux1-dev.safetensors) is of flux, '
+        "but VAEDecodeAudio is for ace-step or stable-audio alone",
+        "decode it with its own VAE, and encode the picture with the VAE of ace-step or stable-audio",
+    ),
     "texts that are combined": (
         flux(
             {
@@ -540,6 +588,38 @@ RIGHT: dict[str, Graph] = {
             "12": node("easy conditioningIndexSwitch", index=0, cond0=["4", 0], cond1=["11", 0]),
         },
         n7_positive=["12", 0],
+    ),
+    "a switch of anything, of which one is right": flux(
+        {
+            "10": SDXL,
+            "11": node("LazySwitchKJ", switch=True, on_false=["1", 0], on_true=["10", 0]),
+        },
+        n7_model=["11", 0],
+    ),
+    "a switch of anything, of which one is not known": flux(
+        {
+            "10": SDXL,
+            "11": node("NoSuchLoader"),
+            "12": node("LazySwitchKJ", switch=True, on_false=["11", 0], on_true=["10", 0]),
+        },
+        n7_model=["12", 0],
+    ),
+    "LoRAs that are switched off": flux(
+        {
+            "10": node("Power Lora Loader (rgthree)", model=["1", 0], clip=["2", 0],
+                       lora_1={"on": False, "lora": "style-sdxl.safetensors", "strength": 1},
+                       lora_2={"on": True, "lora": "None", "strength": 1}, lora_3="x"),
+        },
+        n7_model=["10", 0],
+    ),
+    "Wan's nodes with a model that no table knows": flux(
+        {
+            "2": node("CLIPLoader", clip_name="umt5_xxl_fp8.safetensors", type="wan"),
+            "10": node("WanImageToVideo", positive=["4", 0], negative=["5", 0], vae=["3", 0]),
+        },
+        n1_unet_name="humo_17B.safetensors",
+        n3_vae_name="wan_2.1_vae.safetensors",
+        n7_positive=["10", 0], n7_negative=["10", 1], n7_latent_image=["10", 2],
     ),
     "a picture between two families": flux(
         {

@@ -30,7 +30,7 @@ from .family_tables import (
     Families,
     Rule,
 )
-from .records import followed
+from .records import Link, followed
 from .words import show
 
 __all__ = [
@@ -173,6 +173,8 @@ class _Trace:
     classes: Mapping[str, ClassType]
     known: Known
     values: dict[tuple[str, int], _Value] = field(default_factory=dict)
+    # What outputs carry that are of any type, where it is known.
+    types: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def follow(self, node_id: str, class_type: ClassType) -> Iterator[Finding]:
         """Yield what meets at a node and does not fit, and note what comes out of it."""
@@ -191,6 +193,33 @@ class _Trace:
             outputs = [None if found else _given(node, o, common) for o in class_type.outputs]
         yield from found
         self.values.update({(node_id, i): value for i, value in enumerate(outputs) if value})
+        self._pass_on(node_id, class_type)
+
+    def _pass_on(self, node_id: str, class_type: ClassType) -> None:
+        """Note what a node hands on that takes anything, as switches do: any of its inputs."""
+        wild = [i for i, output in enumerate(class_type.outputs) if output.type == "*"]
+        carried: dict[Link, str | None] = {}
+        for name, value in self.nodes[node_id].items():
+            declared = class_type.inputs.get(name)
+            if declared is None or "*" in declared.type.split(","):
+                carried |= {link: self._type(link) for link in (followed(value),) if link}
+        kinds = {kind for kind in carried.values() if kind is None or kind in LINK_TYPES}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if len(wild) != 1 or kind is None:
+            return
+        links = [link for link, carries in carried.items() if carries == kind]
+        taken = [_Taken("", kind, self.values[link]) for link in links if link in self.values]
+        self.types[node_id, wild[0]] = kind
+        if len(taken) == len(links) and (either := _either([""], taken)):
+            self.values[node_id, wild[0]] = either
+
+    def _type(self, link: Link) -> str | None:
+        """Return the type of what a link carries, None where it is not known."""
+        source = self.classes.get(link.node)
+        if source is None or not 0 <= link.output < len(source.outputs):
+            return None
+        declared = source.outputs[link.output].type
+        return self.types.get(link) if declared == "*" else declared
 
     def _read(self, node: _Node, name: str, declared: Input, value: object) -> None:
         link = followed(value)
@@ -198,10 +227,9 @@ class _Trace:
             types = [part for part in declared.type.split(",") if part in LINK_TYPES]
             for part in types:
                 node.linked[part].append(name)
-            if link in self.values:
-                kind = self.classes[link.node].outputs[link.output].type
-                if kind in types:
-                    node.links.append(_Taken(name, kind, self.values[link]))
+            kind = self._type(link)
+            if link in self.values and kind in types:
+                node.links.append(_Taken(name, kind, self.values[link]))
             return
         own_folder = node.rule.folders.get(name)
         folders = (own_folder, *declared.folders) if own_folder else declared.folders

@@ -277,6 +277,32 @@ CLASSES: Final[Mapping[str, Rule]] = {
     "CLIPTextEncodeFluxUnguided": Rule(needs=_set(f"{_T5_FAMILIES} hidream")),
     "CLIPTextEncodeHiDream": Rule(needs=_set("hidream")),
     "CLIPTextEncodeHunyuanDiT": Rule(needs=_set("hunyuan-dit")),
+    "TextEncodeAceStepAudio": Rule(needs=_set("ace-step")),
+    "TextEncodeHunyuanVideo_ImageToVideo": Rule(needs=_set("hunyuan-video")),
+    # These make or read what one family alone has.
+    **_rows(
+        Rule(needs=_set("wan wan2.2-5b")),
+        "Wan22FunControlToVideo WanAnimateToVideo WanCameraImageToVideo WanFirstLastFrameToVideo "
+        "WanFunControlToVideo WanFunInpaintToVideo WanHuMoImageToVideo WanImageToVideo "
+        "WanPhantomSubjectToVideo WanSoundImageToVideo WanSoundImageToVideoExtend "
+        "WanTrackToVideo WanVaceToVideo",
+    ),
+    "Wan22ImageToVideoLatent": Rule(needs=_set("wan2.2-5b")),
+    "HunyuanImageToVideo": Rule(needs=_set("hunyuan-video")),
+    **_rows(
+        Rule(needs=_set("hunyuan-video-1.5")),
+        "HunyuanVideo15ImageToVideo HunyuanVideo15SuperResolution",
+    ),
+    "LTXVAddGuide": Rule(needs=_set("ltxv")),
+    "LTXVImgToVideo": Rule(needs=_set("ltxv"), made_of={"LATENT": "VAE"}),
+    "CosmosImageToVideoLatent": Rule(needs=_set("cosmos")),
+    "CosmosPredict2ImageToVideoLatent": Rule(needs=_set("cosmos-predict2")),
+    "SVD_img2vid_Conditioning": Rule(needs=_set("svd")),
+    "StableCascade_StageC_VAEEncode": Rule(needs=_set("stable-cascade"), made_of={"LATENT": "VAE"}),
+    "StableCascade_SuperResolutionControlnet": Rule(needs=_set("stable-cascade")),
+    "VAEDecodeHunyuan3D": Rule(needs=_set("hunyuan3d")),
+    "VAEDecodeAudio": Rule(needs=_set("stable-audio ace-step")),
+    "VAEEncodeAudio": Rule(needs=_set("stable-audio ace-step"), made_of={"LATENT": "VAE"}),
     # Adapters that exist for some families only.
     **_rows(
         _SDXL,
@@ -304,8 +330,8 @@ CLASSES: Final[Mapping[str, Rule]] = {
     # the channels that the model needs.
     **_rows(
         _ENCODES,
-        "VAEEncode VAEEncodeTiled VAEEncodeForInpaint VAEEncodeAudio InpaintModelConditioning "
-        "LTXVImgToVideo StableCascade_StageC_VAEEncode VHS_VAEEncodeBatched",
+        "VAEEncode VAEEncodeTiled VAEEncodeForInpaint InpaintModelConditioning "
+        "VHS_VAEEncodeBatched",
     ),
     # These hand on what they take, and mix it all the same.
     **_rows(

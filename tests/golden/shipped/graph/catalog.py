@@ -6,15 +6,18 @@ no further than their header.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-MODEL_EXTENSIONS = frozenset(
-    (".bin", ".ckpt", ".gguf", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft")
+# What ComfyUI's own folders list; files of other kinds lie there unseen.
+CORE_EXTENSIONS = frozenset(
+    (".bin", ".ckpt", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft")
 )
+MODEL_EXTENSIONS = CORE_EXTENSIONS | {".gguf", ".onnx"}
 _UPLOADS = {
     "image": "image_upload",
     "animated": "animated_image_upload",
@@ -31,8 +34,8 @@ class Input:
     """One input of a class.
 
     `type` is ComfyUI's own name, COMBO for a choice. `options` are a choice's fixed values;
-    `folders` the model folders whose files it lists; `media` kinds of uploaded files that it lists
-    (png, mp4, mp3, glb). `checked`: the engine refuses values that it does not list.
+    `folders` the model folders whose files it lists, of `extensions`; `media` kinds of uploaded
+    files that it lists (png, mp4, mp3, glb). `checked`: the engine refuses values that it does not list.
 
     The rest is what ComfyUI's canvas does with the input, under the names that /object_info has
     for it: `control_after_generate` is None where the schema does not say, `upload` the kind of
@@ -47,6 +50,7 @@ class Input:
     step: float | None = None
     options: tuple[Any, ...] = ()
     folders: tuple[str, ...] = ()
+    extensions: frozenset[str] = CORE_EXTENSIONS
     media: tuple[str, ...] = ()
     checked: bool = False
     multiline: bool = False
@@ -90,11 +94,25 @@ class Loads:
 
 
 @dataclass(frozen=True, slots=True)
+class More:
+    """Inputs beyond a class's schema that name files: mappings with the file under a key.
+
+    `name` is a pattern of the inputs' names; false under `switch` turns one off.
+    """
+
+    name: str
+    key: str
+    switch: str
+    taken: Input
+
+
+@dataclass(frozen=True, slots=True)
 class ClassType:
     """One class of nodes; `pack` is None for ComfyUI's own.
 
     `inputs` are in the schema's order, the required ones first: UI files hold values by place.
-    `open` classes take inputs beyond those listed; `loads` are files that no input names.
+    `open` classes take inputs beyond those listed; `more` are some of
+    them, `loads` files that no input names.
     """
 
     name: str
@@ -106,7 +124,18 @@ class ClassType:
     api_node: bool = False
     deprecated: bool = False
     open: bool = False
+    more: tuple[More, ...] = ()
     loads: tuple[Loads, ...] = ()
+
+    def file_input(self, name: str, value: object) -> tuple[Input, object] | None:
+        """Return the schema of an input that may name a file, and what it names."""
+        if name in self.inputs:
+            return self.inputs[name], value
+        for more in self.more:
+            if fnmatchcase(name.lower(), more.name) and isinstance(value, Mapping):
+                is_on = value.get(more.switch) is not False
+                return (more.taken, value.get(more.key)) if is_on else None
+        return None
 
 
 @dataclass(frozen=True)
@@ -243,11 +272,21 @@ def _class_type(name: str, pack: str | None, raw: dict[str, Any]) -> ClassType:
         api_node=raw.get("api_node", False),
         deprecated=raw.get("deprecated", False),
         open=raw.get("open", False),
+        more=tuple(
+            More(one["name"], one["key"], one["switch"], _input({"type": "COMBO"} | one))
+            for one in raw.get("more", ())
+        ),
         loads=tuple(
             Loads(tuple(one["files"]), one.get("when", {}), one.get("hf", ""))
             for one in raw.get("loads", ())
         ),
     )
+
+
+def _extensions(raw: Collection[str]) -> frozenset[str]:
+    """Return extensions, of which .safetensors stands for all of ComfyUI's own."""
+    own = CORE_EXTENSIONS if not raw or ".safetensors" in raw else frozenset[str]()
+    return own.union(raw)
 
 
 def _input(raw: dict[str, Any]) -> Input:
@@ -260,6 +299,7 @@ def _input(raw: dict[str, Any]) -> Input:
         step=raw.get("step"),
         options=tuple(raw.get("options", ())),
         folders=tuple(raw.get("folders", ())),
+        extensions=_extensions(raw.get("extensions", ())),
         media=tuple(raw.get("input_files", ())),
         checked=raw.get("checked", False),
         multiline=raw.get("multiline", False),

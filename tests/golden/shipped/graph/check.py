@@ -8,16 +8,15 @@ nodes whose class is unknown pass, and count as outputs, for they may be some.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from .catalog import WIDGET_TYPES, Catalog, ClassType, Input
 from .records import Link, followed
-from .values import Unknown, misfit
+from .values import Severity, Unknown, misfit
 from .words import did_you_mean, show, some
 
 __all__ = ["Finding", "Unknown", "check_graph"]
 
-Severity = Literal["error", "warning"]
 Sources = Mapping[str, list[tuple[str, Link]]]
 
 _LOADS_IMAGE: Final = frozenset(("LoadImage", "LoadImageMask", "LoadImageOutput"))
@@ -157,8 +156,7 @@ class _Check:
             elif isinstance(value, list):
                 yield from self._check_link(node, name, value, class_type)
             elif wrong := misfit(class_type.inputs[name], value, lambda: self.catalog.linked_types):
-                severity: Severity = "error" if wrong.is_error else "warning"
-                yield Finding(wrong.code, severity, wrong.message, node, name, wrong.hint)
+                yield Finding(wrong.code, wrong.severity, wrong.message, node, name, wrong.hint)
 
     def _check_undeclared(
         self, node: str, name: str, value: Any, class_type: ClassType

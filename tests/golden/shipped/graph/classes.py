@@ -95,8 +95,8 @@ def inputs_of(
         if class_type is None or not isinstance(content.get("inputs"), Mapping):
             continue
         for name, value in content["inputs"].items():
-            if name in class_type.inputs:
-                yield node, name, value, class_type.inputs[name]
+            if named := class_type.file_input(name, value):
+                yield node, name, named[1], named[0]
 
 
 def nearest_class(name: str, catalog: Catalog) -> str | None:
