@@ -9,6 +9,7 @@ from typing import Any, Final
 from .diagnostics import Diagnostic, Severity
 from .graph.check import Finding
 from .graph.convert import is_ui
+from .graph.words import show
 from .load import MAX_BYTES, Node, load_text
 
 # The name of an input is at fault there, not its value.
@@ -36,7 +37,12 @@ def read_text(path: Path, name: str) -> tuple[str | None, list[Diagnostic]]:
 def parse(text: str, name: str) -> tuple[Any, list[Diagnostic]]:
     """Return the JSON of a text; of the body of a request to ComfyUI, its graph."""
     try:
-        graph = json.loads(text)
+        graph = json.loads(text, object_pairs_hook=_unique)
+    except _DuplicateKeyError as error:
+        _, faults = load_text(text, name)
+        twice = [found for found in faults if found.code == "duplicate-key"]
+        message = f"the key {show(str(error))} stands in an object twice"
+        return None, twice or [fault(name, "duplicate-key", message)]
     except json.JSONDecodeError as error:
         return None, [fault(name, "syntax", f"no JSON: {error.msg}", error.lineno, error.colno)]
     except (RecursionError, ValueError):
@@ -44,6 +50,18 @@ def parse(text: str, name: str) -> tuple[Any, list[Diagnostic]]:
     if isinstance(graph, dict) and graph.keys() <= {"prompt", "client_id", "extra_data"}:
         graph = graph.get("prompt", graph)
     return graph, []
+
+
+class _DuplicateKeyError(Exception):
+    """A key stands in an object twice; ComfyUI would take the last, and say nothing."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateKeyError(next(key for key in keys if keys.count(key) > 1))
+    return found
 
 
 def placed(

@@ -102,6 +102,21 @@ MY_VAE: Files = {
 LOCK = a_lock()
 # What only `make lock` reports, which asks others; tests/test_lock.py has examples.
 OF_LOCK = frozenset(("unresolved",))
+
+
+def chain_of(count: int) -> str:
+    """Return a workflow of nodes in a row."""
+    first = (
+        "  1: {class_type: EmptyImage, inputs: {width: 8, height: 8, batch_size: 1, color: 0}}\n"
+    )
+    nodes = "".join(
+        f"  {n}: {{class_type: ImageInvert, inputs: {{image: [{n - 1}, 0]}}}}\n"
+        for n in range(2, count)
+    )
+    last = f"  {count}: {{class_type: PreviewImage, inputs: {{images: [{count - 1}, 0]}}}}\n"
+    return f"graph:\n{first}{nodes}{last}"
+
+
 # The examples that words tell, bad and good, and why no diff shows them.
 IN_WORDS: dict[str, tuple[Files, Files]] = {
     # A folder has no text.
@@ -114,6 +129,8 @@ IN_WORDS: dict[str, tuple[Files, Files]] = {
     "control-character": ({FILE: 'summary: "\x1b"\n'}, {FILE: 'summary: "\\x1b"\n'}),
     # There is no file to show.
     "missing-file": ({"models.yaml": None}, {"models.yaml": "models: {}\n"}),
+    # It would be long.
+    "too-deep": ({FILE: chain_of(1000)}, {FILE: chain_of(500)}),
     # A command writes the file that mends it.
     "no-schemas": (MY_PACK, {**MY_PACK, **MY_SCHEMAS}),
     # A file in UI format is long.

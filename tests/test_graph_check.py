@@ -247,7 +247,7 @@ WRONG: dict[str, tuple[Graph, list[tuple[str, str | None, str | None, str | None
         [("bad-output-index", "9", "images", 'did you mean ["1", 0]?')],
     ),
     "an output before the first": (
-        sampler(model=["1", -1]),
+        sampler(model=["1", -4]),
         [("bad-output-index", "4", "model", 'did you mean ["1", 0]?')],
     ),
     "an output of another type": (
@@ -356,6 +356,7 @@ RIGHT: dict[str, Graph] = {
     "an option that is no file": sampler()
     | {"6": node("VAELoader", vae_name="pixel_space")}
     | {"5": node("VAEDecode", samples=["4", 0], vae=["6", 0])},
+    "an output counted from the last": saved("1", -1, n1=image()),
     "a wildcard": {"1": node("PreviewAny", source=["2", 0]), "2": image()},
     "a class that nobody knows": saved(n1=node("NoSuchClass", a=[1], b="x")),
     "what only a class that nobody knows needs": {"1": image(), "2": node("No", a=["1", 0])},
@@ -466,7 +467,22 @@ def test_large_graphs_take_linear_time() -> None:
     )
     chain["10"]["inputs"]["image"] = ["8", 0]
     start = perf_counter()
-    assert check(chain) == []
+    assert [(f.code, f.node) for f in check(chain)] == [("too-deep", "959")]
     chain["10"]["inputs"]["image"] = [str(size - 1), 0]
     assert sum(f.code == "cycle" for f in check(chain)) == size - 10
     assert perf_counter() - start < 2
+
+
+def test_a_chain_that_the_engine_can_follow() -> None:
+    chain = saved(
+        "948", 0, **{f"n{i}": node("ImageInvert", image=[str(i - 1), 0]) for i in range(1, 949)}
+    )
+    chain = {name: content for name, content in chain.items() if name != "9"} | {
+        "0": image(),
+        "9": node("ImageInvert", image=["8", 0]),
+        "save": node("PreviewImage", images=["948", 0]),
+    }
+    assert check(chain) == []
+    chain["0"] = node("ImageInvert", image=["-1", 0])
+    chain["-1"] = image()
+    assert [(f.code, f.node) for f in check(chain)] == [("too-deep", "save")]

@@ -128,6 +128,13 @@ def test_files_that_hold_no_graph(
     assert (code, line) in [(d["code"], d["line"]) for d in one["diagnostics"]]
 
 
+def test_a_key_that_stands_twice(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ComfyUI takes the last without a word."""
+    (alone / "graph.json").write_text(GRAPH.replace('  "2":', '  "1":'))
+    assert lint("--no-models", "graph.json") == 1
+    assert "graph.json:4:3: error[duplicate-key]" in capsys.readouterr().out
+
+
 def test_files_that_cannot_be_read(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (alone / "latin.json").write_bytes(b'{\n"\xe9": 1}')
     (alone / "folder.json").mkdir()
