@@ -4,7 +4,7 @@ import gzip
 import json
 from collections.abc import Iterable
 from copy import deepcopy
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -1055,10 +1055,10 @@ def test_large_graphs_take_linear_time() -> None:
     graph = flux(chain, n100_model=["1", 0], n7_model=[str(size - 1), 0])
     graph["50"] = node("LoraLoaderModelOnly", model=[str(size - 1), 0], lora_name="sdxl.pt")
     graph["7"]["inputs"]["model"] = ["50", 0]
-    start = perf_counter()
+    start = process_time()
     assert places(mismatches(graph)) == [("50", "lora_name")]
     graph["100"]["inputs"]["model"] = [str(size - 1), 0]
     assert places(mismatches(graph)) == [("7", "positive")]
     graph["101"]["inputs"] |= {f"x{i}": ["1", 0] for i in range(50_000)}
     assert places(mismatches(graph)) == [("7", "positive")]
-    assert perf_counter() - start < 3
+    assert process_time() - start < 3

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -466,11 +466,11 @@ def test_large_graphs_take_linear_time() -> None:
         n8=image(),
     )
     chain["10"]["inputs"]["image"] = ["8", 0]
-    start = perf_counter()
+    start = process_time()
     assert [(f.code, f.node) for f in check(chain)] == [("too-deep", "959")]
     chain["10"]["inputs"]["image"] = [str(size - 1), 0]
     assert sum(f.code == "cycle" for f in check(chain)) == size - 10
-    assert perf_counter() - start < 2
+    assert process_time() - start < 2
 
 
 def test_a_chain_that_the_engine_can_follow() -> None:

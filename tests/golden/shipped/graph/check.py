@@ -43,6 +43,8 @@ _FRONTEND_INPUTS: Final = {
     "choose video to upload": _LOADS_VIDEO,
     "choose folder to upload": frozenset(("VHS_LoadImages",)),
 }
+# The engine checks a graph by recursion along its links; Python's limit stops it at some 975 nodes.
+_DEEPEST: Final = 950
 # Python writes no integers of thousands of digits, which JSON may hold.
 _LONGEST_ID: Final = 10**18
 
@@ -78,29 +80,29 @@ def check_graph(
         return [Finding("bad-graph", "error", "a graph maps node ids to nodes")]
     found = [finding for node, content in graph.items() for finding in _check_form(node, content)]
     malformed = {finding.node for finding in found}
-    nodes = {node: content["inputs"] for node, content in graph.items() if node not in malformed}
+    nodes = {
+        node: content.get("inputs") for node, content in graph.items() if node not in malformed
+    }
     check = _Check(graph, nodes, classes, catalog, allow_api_nodes)
     return found + list(check.findings(outputs))
 
 
 def _check_form(node: str, content: object) -> Iterator[Finding]:
+    """Check what the engine asks of every node, be it needed or not."""
     if not isinstance(content, dict):
         message = "a node has a class_type and inputs"
         yield Finding("bad-graph", "error", message, node)
     elif not isinstance(content.get("class_type"), str):
         hint = "add its class_type, or remove the node"
         yield Finding("bad-graph", "error", "this node has no class_type", node, hint=hint)
-    elif not isinstance(content.get("inputs"), dict):
-        hint = "add inputs: {}"
-        yield Finding("bad-graph", "error", "this node has no mapping of inputs", node, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """A graph that is being checked; `nodes` are the inputs of its well-formed nodes."""
+    """A graph that is being checked; `nodes` are the inputs of its nodes that have a class."""
 
     graph: Mapping[str, Any]
-    nodes: Mapping[str, Mapping[str, Any]]
+    nodes: Mapping[str, Any]
     classes: Mapping[str, ClassType]
     catalog: Catalog
     allow_api_nodes: bool
@@ -109,7 +111,7 @@ class _Check:
         sources = {
             node: [
                 (name, link)
-                for name, value in inputs.items()
+                for name, value in (inputs.items() if isinstance(inputs, dict) else ())
                 if (link := _meant(value)) and link.node in self.nodes
             ]
             for node, inputs in self.nodes.items()
@@ -120,13 +122,18 @@ class _Check:
             yield Finding("no-output", "error", "no output node: nothing would run", hint=hint)
         needed = _reached(sources, roots or self.nodes)
         for node, inputs in self.nodes.items():
-            if node in needed:
+            if node in needed and isinstance(inputs, dict):
                 yield from self._check_node(node, inputs)
+            elif node in needed:
+                message, hint = "this node has no mapping of inputs", "add inputs: {}"
+                yield Finding("bad-graph", "error", message, node, hint=hint)
             else:
                 message = "no output needs this node, so it does not run"
                 hint = "link it to what needs it, or remove it"
                 yield Finding("unreachable", "warning", message, node, hint=hint)
-        yield from _check_cycles({node: sources[node] for node in self.nodes if node in needed})
+        sources = {node: sources[node] for node in self.nodes if node in needed}
+        yield from _check_cycles(sources)
+        yield from _check_depth(sources)
 
     def _is_output(self, node: str, outputs: Collection[str] | None) -> bool:
         if outputs is not None:
@@ -277,9 +284,28 @@ def _components(sources: Sources) -> Iterator[set[str]]:
                     yield members
 
 
+def _check_depth(sources: Sources) -> Iterator[Finding]:
+    """Report the first node that waits for more nodes in a row than the engine can follow."""
+    if len(sources) <= _DEEPEST:
+        return
+    depths: dict[str, int] = {}
+    # A part of several nodes is a cycle, which was reported; each comes after those it needs.
+    for members in _components(sources):
+        below = [depths.get(link.node, 0) for node in members for _, link in sources[node]]
+        depths |= dict.fromkeys(members, max(below, default=0) + 1)
+        for node in members:
+            if depths[node] == _DEEPEST + 1:
+                message = f"this node waits for {_DEEPEST} others in a row: the engine gives up"
+                yield Finding("too-deep", "error", message, node, hint="split the graph")
+                return
+
+
 def _output_type(source: ClassType, index: int) -> str | None:
-    """Return the type of an output, None when there is none; some open classes have any number."""
-    if 0 <= index < len(source.outputs):
+    """Return the type of an output, None when there is none; some open classes have any number.
+
+    The engine takes numbers below 0 as Python does: -1 is the last.
+    """
+    if -len(source.outputs) <= index < len(source.outputs):
         return source.outputs[index].type
     is_endless = source.open and source.outputs and source.outputs[-1].type == "*"
     return "*" if is_endless and index >= 0 else None

@@ -198,6 +198,8 @@ class _Trace:
     def _pass_on(self, node_id: str, class_type: ClassType) -> None:
         """Note what a node hands on that takes anything, as switches do: any of its inputs."""
         wild = [i for i, output in enumerate(class_type.outputs) if output.type == "*"]
+        if len(wild) != 1:
+            return
         carried: dict[Link, str | None] = {}
         for name, value in self.nodes[node_id].items():
             declared = class_type.inputs.get(name)
@@ -205,7 +207,7 @@ class _Trace:
                 carried |= {link: self._type(link) for link in (followed(value),) if link}
         kinds = {kind for kind in carried.values() if kind is None or kind in LINK_TYPES}
         kind = kinds.pop() if len(kinds) == 1 else None
-        if len(wild) != 1 or kind is None:
+        if kind is None:
             return
         links = [link for link, carries in carried.items() if carries == kind]
         taken = [_Taken("", kind, self.values[link]) for link in links if link in self.values]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from .catalog import WIDGET_TYPES, Input, is_listed_name
 from .words import did_you_mean, show, some
@@ -20,7 +20,11 @@ MEDIA: Final = {
     "png": "avif bmp gif heic heif ico jfif jpe jpeg jpg png ppm svg tga tif tiff webp",
 }
 _LINK: Final = 'a link is ["node id", output number]'
+_NAMED: Final = "a model that it names stands under models: of the workflow, else it is not there"
 _RAISED: Final = (ArithmeticError, TypeError, ValueError)
+
+
+Severity = Literal["error", "warning", "info"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Misfit(NamedTuple):
     code: str
     message: str
     hint: str | None = None
-    is_error: bool = True
+    severity: Severity = "error"
 
 
 def misfit(taken: Input, value: Any, linked_types: Callable[[], Container[str]]) -> Misfit | None:
@@ -69,8 +73,11 @@ def misfit(taken: Input, value: Any, linked_types: Callable[[], Container[str]])
 
 def _misfit_choice(taken: Input, value: Any) -> Misfit | None:
     lists_files = bool(taken.folders or taken.media)
-    if value in taken.options or not (taken.options or lists_files):
+    if value in taken.options:
         return None
+    if not (taken.options or lists_files):
+        message = f"nobody knows what this input lists, so {show(value)} goes unchecked"
+        return Misfit("unchecked-file", message, _NAMED, "info")
     if lists_files:
         return _misfit_file(taken, value)
     near = did_you_mean(value, map(str, taken.options)) if isinstance(value, str) else None
@@ -86,7 +93,8 @@ def _misfit_file(taken: Input, value: Any) -> Misfit | None:
 
 def _can_be_listed(taken: Input, name: str) -> bool:
     """Say whether an input can list a file of this name; whether the file exists is not asked."""
-    if taken.folders and is_listed_name(name):
+    extension = PurePosixPath(name).suffix.lower()
+    if taken.folders and extension in taken.extensions and is_listed_name(name):
         return True
     if name.endswith((" [input]", " [output]", " [temp]")):
         name = name.rpartition(" ")[0]
@@ -97,6 +105,8 @@ def _can_be_listed(taken: Input, name: str) -> bool:
 def _unlisted(taken: Input, name: str) -> Misfit:
     what = f"folder {' or '.join(taken.folders)} lists" if taken.folders else "this input lists"
     hint = "the engine goes by the extension, and by / between folders"
+    if taken.folders:
+        hint += f"; listed are {', '.join(sorted(taken.extensions))}"
     return Misfit("unlisted-file", f"{show(name)} is no name of a file that {what}", hint)
 
 
@@ -136,5 +146,5 @@ def _off_step(taken: Input, value: Any) -> Misfit | None:
         return None
     message = f"{show(value)} lies between the steps of this input, which go by {step} from {start}"
     return Misfit(
-        "off-step", message, f"nearest are {show(below)} and {show(below + step)}", is_error=False
+        "off-step", message, f"nearest are {show(below)} and {show(below + step)}", "warning"
     )
