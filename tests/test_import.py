@@ -773,6 +773,26 @@ def test_values_that_no_yaml_file_holds(
     assert snapshot(project) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda g: g["4"].update(class_type=""), "too short"),
+        (lambda g: g.update((str(n), g["9"]) for n in range(100, 2200)), "at most 2000"),
+    ],
+)
+def test_what_is_no_workflow_is_not_written(
+    project: Path, change: Callable[[Graph], Any], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = text_to_image()
+    change(graph)
+    path = save(project, graph)
+    before = snapshot(project)
+    [found] = reported(project, path, capsys)
+    assert found["code"] == "unwritable"
+    assert why in found["message"]
+    assert snapshot(project) == before
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -26,15 +26,25 @@ NOT_DRAWN = {"t-3d-hunyuan3d-multiview-to-model": "the preview engine draws no S
 
 
 @cache
-def templates() -> dict[str, Any]:
-    """Return the templates in UI format that call no vendor, by names that a workflow can have."""
+def _pairs() -> dict[str, Any]:
+    """Return the templates that call no vendor, by names that a workflow can have."""
     path = ROOT / "tests" / "fixtures" / "conversions.json.gz"
     pairs: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
     return {
-        f"t-{name.lower().replace('.', '-').replace('_', '-')}": pair["ui"]
+        f"t-{name.lower().replace('.', '-').replace('_', '-')}": pair
         for name, pair in pairs.items()
         if not any(CATALOG.core.class_type(n["class_type"]).api_node for n in pair["api"].values())
     }
+
+
+def templates() -> dict[str, Any]:
+    """Return the templates as the canvas saves them."""
+    return {name: pair["ui"] for name, pair in _pairs().items()}
+
+
+def exports() -> dict[str, Any]:
+    """Return the templates as the canvas exports them: in API format."""
+    return {name: pair["api"] for name, pair in _pairs().items()}
 
 
 @pytest.fixture(name="project", scope="module")

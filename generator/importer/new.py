@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ..check import check
-from ..diagnostics import Diagnostic, Severity, has_errors
+from ..diagnostics import Diagnostic, Severity, as_text, has_errors
 from ..dump import DumpError
 from ..edit import EditError, Editor
 from ..graph.catalog import Catalog
@@ -126,15 +126,19 @@ def with_needs(text: str, needs: Needs) -> str:
 
 
 def checked_texts(name: str, text: str, models_text: str, project: Project) -> list[Diagnostic]:
-    """Return what validate will say of a workflow's text, with a text for models.yaml."""
+    """Return what validate will say of a workflow's text, with a text for models.yaml.
+
+    Raises:
+        WriteError: when it is no workflow at all: too many nodes, a class without a name.
+    """
     file = f"workflows/{name}.yaml"
     root, faults = load_text(text, file)
     models_root, wrong = load_text(models_text, MODELS)
-    if root is None or models_root is None:
-        return [*faults, *wrong]
-    faults += [*validate(root, "workflow"), *validate(models_root, "models")]
-    if has_errors(faults):
-        return faults
+    faults += wrong
+    if root is not None and models_root is not None:
+        faults += [*validate(root, "workflow"), *validate(models_root, "models")]
+    if root is None or models_root is None or has_errors(faults):
+        raise WriteError(as_text(faults).rstrip("\n"))
     workflow, wrong = read_workflow(name, root, None)
     alone = replace(
         project, workflows={name: workflow}, models=read_models(models_root), is_whole=False

@@ -98,8 +98,8 @@ def choose_output(source: Source) -> tuple[str | None, tuple[str, ...]]:
         return None, (*chosen, *unknown) if chosen or len(unknown) > 1 else ()
     if len(chosen) == 1:
         return chosen[0], ()
-    last = [node for node in chosen if _is_last(source.graph, node, chosen)]
-    return (last[0], ()) if len(last) == 1 else (None, tuple(chosen))
+    last = _last(source.graph, chosen) if len(chosen) <= _MOST else None
+    return (last, ()) if last else (None, tuple(chosen[:_MOST]))
 
 
 def kept_nodes(source: Source, output: str | None) -> Graph:
@@ -110,20 +110,23 @@ def kept_nodes(source: Source, output: str | None) -> Graph:
     return needed(source.graph, *outputs) if outputs else dict(source.graph)
 
 
-def _is_last(graph: Graph, node: str, among: Collection[str]) -> bool:
-    """Say whether an output node comes after all the others."""
-    mine = needed(graph, node).keys()
-    others = [other for other in among if other != node]
-    shown = {link.node for other in others for _, link in links(graph[other]["inputs"])}
-    if shown and shown < mine:
-        return True
-    return all(_samplers(graph, other) < _samplers(graph, node) for other in others)
-
-
-def _samplers(graph: Graph, node: str) -> set[str]:
-    """Return what makes something new for an output node: the nodes that take a seed."""
-    part = needed(graph, node)
-    return {n for n, content in part.items() if SEEDS & content["inputs"].keys()}
+def _last(graph: Graph, among: Collection[str]) -> str | None:
+    """Return the output node that comes after all the others, None where no single one does."""
+    parts = {node: needed(graph, node) for node in among}
+    shown = {n: {link.node for _, link in links(graph[n]["inputs"])} for n in among}
+    # What makes something new is told by its seed.
+    samplers = {
+        node: {n for n, content in part.items() if SEEDS & content["inputs"].keys()}
+        for node, part in parts.items()
+    }
+    found: list[str] = []
+    for node in among:
+        others = [other for other in among if other != node]
+        steps = set[str]().union(*(shown[other] for other in others))
+        is_behind = bool(steps) and steps < parts[node].keys()
+        if is_behind or all(samplers[other] < samplers[node] for other in others):
+            found.append(node)
+    return found[0] if len(found) == 1 else None
 
 
 def _normalise(graph: Graph, classes: Mapping[str, ClassType]) -> Iterator[Note]:

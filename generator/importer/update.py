@@ -27,7 +27,7 @@ from .new import MODELS, Imported, checked_texts, models_text_of, with_needs
 from .notes import Note, placed
 from .source import Source, choose_output, kept_nodes, read_source
 from .suggest import Place, Suggestion, suggest
-from .write import as_written, comment_text, title_comment, with_slots
+from .write import WriteError, as_written, comment_text, title_comment, with_slots
 
 
 class UpdateError(ValueError):
@@ -63,7 +63,8 @@ def import_update(
         models_before = models_text_of(project)
         models_text = with_needs(models_before, needs)
         made = editor.result() if editor else text
-    except (EditError, DumpError, OSError, UnicodeDecodeError) as error:
+        checked = checked_texts(name, made, models_text, project) if editor else []
+    except (EditError, DumpError, WriteError, OSError, UnicodeDecodeError) as error:
         return Imported(
             diagnostics=[placed(Note("unwritable", str(error), severity=Severity.ERROR), file)]
         )
@@ -74,8 +75,7 @@ def import_update(
         return Imported(diagnostics=[placed(note, file) for note in notes])
     root, _ = load_text(made, file)
     diagnostics = [placed(note, file, root) for note in notes]
-    if not workflow.extends:
-        diagnostics += checked_texts(name, made, models_text, project)
+    diagnostics += checked
     files = {MODELS: models_text} if models_text != models_before else {}
     if made != text:
         files[file] = made
