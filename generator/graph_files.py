@@ -44,7 +44,9 @@ def parse(text: str, name: str) -> tuple[Any, list[Diagnostic]]:
         message = f"the key {show(str(error))} stands in an object twice"
         return None, twice or [fault(name, "duplicate-key", message)]
     except json.JSONDecodeError as error:
-        return None, [fault(name, "syntax", f"no JSON: {error.msg}", error.lineno, error.colno)]
+        ends = error.pos >= len(text.rstrip())
+        problem = "it ends too early; save it again" if ends else error.msg
+        return None, [fault(name, "syntax", f"no JSON: {problem}", error.lineno, error.colno)]
     except (RecursionError, ValueError):
         return None, [fault(name, "too-large", "the JSON nests too deep, or has a huge number")]
     if isinstance(graph, dict) and graph.keys() <= {"prompt", "client_id", "extra_data"}:

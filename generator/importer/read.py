@@ -1,4 +1,4 @@
-"""Read what people save in ComfyUI: JSON, and media files that carry their workflow.
+"""Read media files that carry the workflow which they were made by.
 
 Where ComfyUI and its packs put it: SaveImage writes PNG text chunks named `workflow` and `prompt`;
 SaveAnimatedWEBP writes EXIF texts that start with `workflow:` and `prompt:`; SaveVideo, SaveWEBM
@@ -8,14 +8,13 @@ and the audio nodes write container tags of these names; VHS_VideoCombine a tag 
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import av
 from PIL import Image
 
-from ..graph.words import show
 from ..load import MAX_BYTES
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
@@ -37,78 +36,49 @@ class ReadError(ValueError):
     """The file holds no workflow; the message says why, and what to do."""
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Return the workflow or graph that a file holds, as ComfyUI wrote it.
+def carried_text(path: Path) -> str | None:
+    """Return the JSON of the workflow that a media file carries, None for a file of another kind.
 
-    Of a file that carries both, the workflow (UI format) counts: it knows titles, places and models.
+    Of a file that carries workflow and graph, the workflow (UI format) counts: it knows titles,
+    places and models.
 
     Raises:
         ReadError: when the file cannot be read, is damaged, or carries none.
     """
     try:
         if not path.is_file():
-            raise ReadError("there is no such file" if not path.exists() else "is no regular file")
+            raise ReadError("is no regular file" if path.exists() else "there is no such file")
         with path.open("rb") as file:
             start = file.read(32)
-            file.seek(0)
-            return _document(file, start)
+            found = _carried(file, start)
     except OSError as error:
         raise ReadError(f"cannot be read: {error.strerror or error}") from error
+    if found is None:
+        return None
+    kind, texts = found
+    for key in _KEYS:
+        if key in texts:
+            return texts[key]
+    hint = "ComfyUI writes none with --disable-metadata, and many programs remove it"
+    raise ReadError(f"this {kind} carries no workflow ({hint}); {_HINT}")
 
 
-def parse(text: str) -> dict[str, Any]:
-    """Return the object that a JSON text holds; as `read_document`."""
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        if error.pos >= len(text.rstrip()):
-            raise ReadError(f"no JSON: it ends too early, at {place}; save it again") from error
-        raise ReadError(f"no JSON: {error.msg}, {place}") from error
-    except (RecursionError, ValueError) as error:
-        raise ReadError("the JSON nests too deep, or has a huge number") from error
-    if not isinstance(document, dict):
-        raise ReadError(f"no workflow: the JSON is {show(document)}, not an object")
-    return document
-
-
-def _document(file: BinaryIO, start: bytes) -> dict[str, Any]:
+def _carried(file: BinaryIO, start: bytes) -> tuple[str, dict[str, str]] | None:
+    """Return what kind of file it is, and the texts that it carries."""
     for magic, kind in _NO_CARRIERS:
         if start.startswith(magic):
             raise ReadError(f"is {kind}, which carries no workflow; {_HINT}")
     if start.startswith(_PNG):
-        return _carried(_png_texts(file), "PNG")
+        return "PNG", _png_texts(file)
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        return _carried(_webp_texts(file), "WebP")
+        return "WebP", _webp_texts(file)
     for at, magic, demuxer in _CONTAINERS:
         if start[at:].startswith(magic):
-            return _carried(_tags(file, demuxer), "media file")
-    return _json(file, start)
-
-
-def _json(file: BinaryIO, start: bytes) -> dict[str, Any]:
-    data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ReadError(f"a workflow has at most {MAX_BYTES >> 20} MiB")
-    if not data.strip():
-        raise ReadError("is empty")
+            file.seek(0)
+            return "file", _tags(file, demuxer)
     if b"\0" in start:
         raise ReadError(f"is neither JSON nor a PNG, WebP, MP4 or WebM file; {_HINT}")
-    try:
-        return parse(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ReadError(f"byte {error.start} is no UTF-8") from error
-
-
-def _carried(texts: Mapping[str, str], kind: str) -> dict[str, Any]:
-    for key in _KEYS:
-        if key in texts:
-            try:
-                return parse(texts[key])
-            except ReadError as error:
-                raise ReadError(f"the {key} in this {kind} is damaged: {error}") from error
-    hint = "ComfyUI writes none with --disable-metadata, and many programs remove it"
-    raise ReadError(f"this {kind} carries no workflow ({hint}); {_HINT}")
+    return None
 
 
 def _png_texts(file: BinaryIO) -> dict[str, str]:
@@ -197,12 +167,11 @@ def _tags(file: BinaryIO, demuxer: str) -> dict[str, str]:
     except (av.error.FFmpegError, UnicodeDecodeError, ValueError) as error:
         raise ReadError(f"this file is damaged: {error}") from error
     try:
-        said = parse(tags.get("comment", "{}"))
-    except ReadError:
-        said = {}  # a comment in words
+        said = json.loads(tags.get("comment", "{}"))
+    except (RecursionError, ValueError):
+        return tags  # a comment in words
     for key in _KEYS:
-        if isinstance(inner := said.get(key), str):
-            tags.setdefault(key, inner)
-        elif inner is not None:
-            tags.setdefault(key, json.dumps(inner))
+        inner = said.get(key) if isinstance(said, dict) else None
+        if inner is not None:
+            tags.setdefault(key, inner if isinstance(inner, str) else json.dumps(inner))
     return tags

@@ -2,19 +2,22 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..diagnostics import Diagnostic, Severity
 from ..graph.catalog import Catalog, ClassType, is_model_file
 from ..graph.check import Finding, check_graph
 from ..graph.classes import inputs_of, resolve_classes
-from ..graph.convert import CanvasNode, convert, is_ui
+from ..graph.convert import CanvasNode, convert
 from ..graph.records import Graph, links, needed
 from ..graph.words import show
+from ..graph_files import parse, read_text
+from ..graph_files import placed as in_file
 from .needs import Listed, listed_models
 from .notes import Note, of_finding, placed
-from .read import ReadError, read_document
+from .read import ReadError, carried_text
 from .suggest import SEEDS
 
 # A graph with such a fault is damaged: it is for the canvas to mend, not for a spec.
@@ -47,22 +50,26 @@ def read_source(
     `packs` are those that models.yaml declares: where several define a class, these come first.
     """
     try:
-        document = read_document(path)
+        carried = carried_text(path)
     except ReadError as error:
         return None, [placed(Note("unreadable", str(error), severity=Severity.ERROR), name)]
-    if not is_ui(document) and isinstance(document.get("prompt"), dict):
-        document = document["prompt"]  # the body of a request to ComfyUI
+    text, faults = (carried, []) if carried is not None else read_text(path, name)
+    if text is None:
+        return None, faults
+    document, faults = parse(text, name)
+    if faults:
+        return None, faults
     found = convert(document, catalog)
-    faults = [finding for finding in found.findings if finding.code != "unknown-class"]
-    if faults and not found.graph:
-        return None, _shown(name, faults)
-    faults = [finding for finding in faults if finding.severity != "error"]
+    shown = partial(_shown, name, document, None if carried else text)
+    wrong = [finding for finding in found.findings if finding.code != "unknown-class"]
+    if wrong and not found.graph:
+        return None, shown(wrong)
     classes, _ = resolve_classes(found.graph, catalog, packs)
     others, _ = resolve_classes(found.graph, catalog, catalog.packs, choose=True)
     classes = {node: classes.get(node) or others[node] for node in others}
     checked = check_graph(found.graph, classes, catalog)
     if damage := [finding for finding in checked if finding.code in _DAMAGE]:
-        return None, _shown(name, damage)
+        return None, shown(damage)
     frontend = {(f.node, f.input) for f in checked if f.code == "frontend-input"}
     graph = {
         node: {
@@ -75,7 +82,8 @@ def read_source(
         }
         for node, content in found.graph.items()
     }
-    notes = [*map(of_finding, faults), *_normalise(graph, classes)]
+    warnings = [finding for finding in wrong if finding.severity != "error"]
+    notes = [*map(of_finding, warnings), *_normalise(graph, classes)]
     source = Source(graph, classes, found.canvas, listed_models(document, found.canvas), notes)
     return source, []
 
@@ -143,5 +151,11 @@ def _normalise(graph: Graph, classes: Mapping[str, ClassType]) -> Iterator[Note]
             yield Note("left-out", message, node, name)
 
 
-def _shown(name: str, findings: Sequence[Finding]) -> list[Diagnostic]:
-    return [placed(of_finding(finding), name) for finding in findings[:_MOST]]
+def _shown(
+    name: str, document: Any, text: str | None, findings: Sequence[Finding]
+) -> list[Diagnostic]:
+    """Return findings as diagnostics, at their lines where the file is that text."""
+    some = findings[:_MOST]
+    if text is not None:
+        return list(in_file(some, document, text, name))
+    return [placed(of_finding(finding), name) for finding in some]
