@@ -282,6 +282,17 @@ def test_proxy_widgets_name_the_values() -> None:
     assert (found["width"], found["height"]) == (300, 48)
 
 
+def test_proxies_alone_leave_the_values_to_the_inner_nodes() -> None:
+    first = node(57, "inner", 300)
+    first["properties"] = {"proxyWidgets": [["7", "width"]]}
+    document = canvas(
+        [first, SAVE],
+        [(57, 0, 3, "images", "IMAGE")],
+        definitions={"subgraphs": [INNER]},
+    )
+    assert converted(document)["57:7"]["width"] == 64
+
+
 def test_a_link_into_a_subgraph_goes_before_its_widget() -> None:
     nodes = [node(57, "inner", 100), SAVE, node(5, "PrimitiveInt", 7, "fixed")]
     links = [(57, 0, 3, "images", "IMAGE"), (5, 0, 57, "width", "INT")]
@@ -364,6 +375,17 @@ def test_a_class_that_nobody_knows() -> None:
     assert (fault.code, fault.node) == ("unknown-class", "2")
     assert fault.hint == 'the file says it is of pack "such-pack"'
     assert made.graph["2"]["inputs"] == {"image": ["1", 0]}
+
+
+def test_values_of_a_class_that_nobody_knows() -> None:
+    """Newer files name them; else the file's inputs do, when there are as many."""
+    named = {"size": 5, "seed": 7, "control_after_generate": "fixed"}
+    first = node(1, "NoSuchThing", 5, 7, "fixed", widgets_values_named=named)
+    slots = [{"name": name, "type": "INT", "widget": {"name": name}} for name in ("a", "b")]
+    document = canvas([first, node(2, "NoSuchThing", 1, 2, inputs=slots)])
+    made = convert(document, CATALOG)
+    assert made.graph["1"]["inputs"] == {"size": 5, "seed": 7}
+    assert made.graph["2"]["inputs"] == {"a": 1, "b": 2}
 
 
 def test_a_subgraph_that_holds_itself() -> None:

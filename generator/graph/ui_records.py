@@ -57,7 +57,10 @@ class UiOutput:
 
 @dataclass(frozen=True, slots=True)
 class UiNode:
-    """A node; `values` are its widgets' values by place or by name."""
+    """A node; `values` are its widgets' values by place or by name.
+
+    `named` are the same by name: newer files have both, and ComfyUI 0.3.71 reads those by place.
+    """
 
     id: str
     type: str
@@ -68,6 +71,7 @@ class UiNode:
     values: list[Any] | dict[str, Any] | None
     properties: Mapping[str, Any]
     position: tuple[float, float] | None
+    named: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,7 @@ class _Reader:
             values,
             properties if isinstance(properties, dict) else {},
             _point(raw.get("pos")),
+            named if isinstance(named := raw.get("widgets_values_named"), dict) else {},
         )
 
     def _input(self, raw: Any, node: str) -> UiInput | None:

@@ -23,6 +23,8 @@ _WIDGETS: Final = frozenset(
 _LIVE: Final = frozenset(("AUDIO_RECORD", "LOAD_3D", "LOAD_3D_ANIMATION", "WEBCAM"))
 # Buttons that stand before a live widget, and take places among the values.
 _BUTTONS_BEFORE: Final = {"LOAD_3D": 3, "LOAD_3D_ANIMATION": 3}
+# What companions of widgets are called.
+COMPANIONS: Final = frozenset(("control_after_generate", "control_filter_list", "upload"))
 # Widgets of packs that only show something.
 _PREVIEWS: Final = frozenset(("videopreview",))
 _SEEDS: Final = frozenset(("noise_seed", "seed"))
