@@ -15,9 +15,17 @@ from generator.project import CATALOGS
 from .conftest import ROOT
 
 CATALOG: Final = open_catalog(CATALOGS, version="0.3.71")
-PAIRS: Final[dict[str, dict[str, Any]]] = json.loads(
-    gzip.decompress((ROOT / "tests" / "fixtures" / "conversions.json.gz").read_bytes())
-)
+
+
+def pairs(name: str) -> dict[str, dict[str, Any]]:
+    """Return workflows by name, each in UI format and as the frontend exports it."""
+    packed = (ROOT / "tests" / "fixtures" / f"{name}.json.gz").read_bytes()
+    found: dict[str, dict[str, Any]] = json.loads(gzip.decompress(packed))
+    return found
+
+
+PAIRS: Final = pairs("conversions")
+ALL_PAIRS: Final = PAIRS | pairs("conversions-more")
 
 
 def declared(graph: dict[str, Any]) -> dict[str, Any]:
@@ -33,12 +41,13 @@ def declared(graph: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", ALL_PAIRS)
 def test_a_template_becomes_what_the_frontend_exports(name: str) -> None:
-    made = convert(PAIRS[name]["ui"], CATALOG)
+    pair = ALL_PAIRS[name]
+    made = convert(pair["ui"], CATALOG)
     assert not [f for f in made.findings if f.severity == "error"]
-    assert declared(made.graph) == declared(PAIRS[name]["api"])
-    assert list(made.graph) == list(PAIRS[name]["api"])
+    assert declared(made.graph) == declared(pair["api"])
+    assert list(made.graph) == list(pair["api"])
     assert list(made.canvas) == list(made.graph)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .catalog import Catalog, ClassType
+from .catalog import Catalog, ClassType, Input
 from .check import Finding
 from .group_nodes import Group, group_name, group_size, open_group
 from .ui_records import (
@@ -83,6 +83,10 @@ class Part:
     def is_virtual(self) -> bool:
         """Whether it is not run itself."""
         return self.subgraph is not None or self.type in VIRTUAL
+
+    def schema(self, name: str) -> Input | None:
+        """Return what the class says of an input, None where it says nothing."""
+        return self.class_type.inputs.get(name) if self.class_type else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ SUBGRAPH_OUTPUT: Final = "-20"
 _LATEST_VERSION: Final = 1
 # More than any class has; what is done with a node takes its time for each.
 _MOST_SLOTS: Final = 1000
-_MOST_GROUPS: Final = 1000
+_MOST_GROUPS: Final = 200
 _LARGEST_ID: Final = 2**63
 
 
