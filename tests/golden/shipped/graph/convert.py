@@ -14,7 +14,7 @@ from .classes import resolve_classes
 from .records import Graph, Link
 from .subgraphs import PRIMITIVE, SUBGRAPH_INPUT, VIRTUAL, Part, Placed, Workflow
 from .ui_records import BYPASS, NEVER, UiGraph, UiInput, is_ui, read_document
-from .widgets import chosen_text, stepped
+from .widgets import chosen_text, shared, stepped
 from .words import show
 
 __all__ = ["CanvasNode", "Conversion", "convert", "is_ui"]
@@ -158,23 +158,23 @@ class _Maker:
             slot.link: (part, slot.widget)
             for part in (parts.values() if primitives else ())
             for slot in part.slots
-            if slot.link is not None and slot.widget in part.values
+            if slot.link is not None and slot.widget is not None and slot.widget in part.values
         }
         for primitive in primitives:
             if "value" not in primitive.values:
                 continue
-            for key in primitive.node.outputs[0].links if primitive.node.outputs else ():
-                if key in targets:
-                    part, name = targets[key]
-                    value = primitive.values["value"]
-                    taken = part.class_type.inputs.get(name or "") if part.class_type else None
-                    part.values[name or ""] = stepped(taken, value) if taken else value
+            links = primitive.node.outputs[0].links if primitive.node.outputs else ()
+            fed = [targets[key] for key in links if key in targets]
+            schemas = [part.schema(name) for part, name in fed]
+            value = shared([s for s in schemas if s is not None], primitive.values["value"])
+            for (part, name), schema in zip(fed, schemas, strict=True):
+                part.values[name] = stepped(schema, value) if schema else value
 
     def _inputs(self, node: Placed) -> dict[str, Any]:
         part = node.part
         inputs: dict[str, Any] = {}
         for name, value in part.values.items():
-            taken = part.class_type.inputs.get(name) if part.class_type else None
+            taken = part.schema(name)
             if taken is not None and taken.dynamic_prompts and isinstance(value, str):
                 value, was_choice = chosen_text(value)
                 if was_choice:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .catalog import Catalog, ClassType
+from .catalog import Catalog, ClassType, Input
 from .check import Finding
 from .group_nodes import Group, group_name, group_size, open_group
 from .ui_records import (
@@ -18,7 +18,7 @@ from .ui_records import (
     UiInput,
     UiNode,
 )
-from .widgets import inputs_shown, values_of
+from .widgets import COMPANIONS, inputs_shown, values_of
 from .words import show
 
 # A subgraph can hold others many times over: few bytes may stand for more nodes than atoms.
@@ -83,6 +83,10 @@ class Part:
     def is_virtual(self) -> bool:
         """Whether it is not run itself."""
         return self.subgraph is not None or self.type in VIRTUAL
+
+    def schema(self, name: str) -> Input | None:
+        """Return what the class says of an input, None where it says nothing."""
+        return self.class_type.inputs.get(name) if self.class_type else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,15 +253,21 @@ class Workflow:
         return Part(node, node.type, slots, outputs, values, subgraph=inner)
 
     def _shown_values(self, inner: UiGraph, links: tuple[str, ...]) -> Iterator[Any]:
-        """Yield the values of the widgets that an input of a subgraph is linked to."""
+        """Yield the values of the widgets that an input of a subgraph is linked to.
+
+        A widget that the class does not have counts too: the file has a value for it.
+        """
         for key in links:
             link = inner.links.get(key)
             part = self.parts[id(inner)].get(link.target) if link else None
-            if link is None or part is None or not 0 <= link.target_slot < len(part.slots):
+            if part is None:
                 continue
-            widget = part.slots[link.target_slot].widget
-            if widget is not None:
-                yield part.values.get(widget)
+            slots = part.slots if part.subgraph else (*part.slots, *part.node.inputs)
+            for slot in slots:
+                if slot.link == key and slot.widget is not None:
+                    if part.subgraph is None or slot.widget in part.values:
+                        yield part.values.get(slot.widget)
+                    break
 
     def _placed(self) -> Iterator[Placed]:
         canvas = self.document.canvas
@@ -304,30 +314,40 @@ def _execution_order(graph: UiGraph) -> list[str]:
 
 
 def _named_values(node: UiNode) -> dict[str, Any]:
-    """Return the values of a node without a schema, as far as its inputs name its widgets."""
+    """Return the values of a node without a schema, as far as the file names its widgets."""
+    if node.type == PRIMITIVE:
+        return {"value": node.values[0]} if isinstance(node.values, list) and node.values else {}
     if isinstance(node.values, dict):
         return dict(node.values)
-    if node.type == PRIMITIVE or node.values is None:
-        return {"value": node.values[0]} if node.values else {}
+    if node.named:
+        return {name: value for name, value in node.named.items() if name not in COMPANIONS}
+    values = node.values or []
     names = [slot.widget for slot in node.inputs if slot.widget is not None]
-    return dict(zip(names, node.values, strict=True)) if len(names) == len(node.values) else {}
+    return dict(zip(names, values, strict=True)) if len(names) == len(values) else {}
 
 
 def _subgraph_values(node: UiNode, shown: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the widgets that a subgraph's node shows of inner nodes.
 
     `proxyWidgets` lists all widgets as [inner node, widget]; those of node -1 are its own inputs',
-    whose values it holds. The values of others are those of the inner nodes.
+    whose values it holds. The values of others are those of the inner nodes, also where an input
+    has the name of one.
     """
     values = dict(shown)
     given = node.values if isinstance(node.values, list) else []
     values.update(zip(shown, given, strict=False))
     listed = node.properties.get("proxyWidgets")
-    for entry, value in zip(listed if isinstance(listed, list) else (), given, strict=False):
-        match entry:
-            case ["-1", str(name)] if name in values and value is not None:
-                values[name] = value
-    return values
+    entries = [
+        (entry[0], entry[1])
+        for entry in (listed if isinstance(listed, list) else ())
+        if isinstance(entry, list) and len(entry) > 1 and isinstance(entry[1], str)
+    ]
+    own = {name for key, name in entries if key == "-1"}
+    for (key, name), value in zip(entries, given, strict=False):
+        if key == "-1" and name in values and value is not None:
+            values[name] = value
+    others = {name for key, name in entries if key != "-1"} - own
+    return {name: value for name, value in values.items() if name not in others}
 
 
 __all__ = ["MOST_NODES", "PRIMITIVE", "SUBGRAPH_INPUT", "VIRTUAL", "Part", "Placed", "Workflow"]

@@ -21,7 +21,7 @@ SUBGRAPH_OUTPUT: Final = "-20"
 _LATEST_VERSION: Final = 1
 # More than any class has; what is done with a node takes its time for each.
 _MOST_SLOTS: Final = 1000
-_MOST_GROUPS: Final = 1000
+_MOST_GROUPS: Final = 200
 _LARGEST_ID: Final = 2**63
 
 
@@ -57,7 +57,10 @@ class UiOutput:
 
 @dataclass(frozen=True, slots=True)
 class UiNode:
-    """A node; `values` are its widgets' values by place or by name."""
+    """A node; `values` are its widgets' values by place or by name.
+
+    `named` are the same by name: newer files have both, and ComfyUI 0.3.71 reads those by place.
+    """
 
     id: str
     type: str
@@ -68,6 +71,7 @@ class UiNode:
     values: list[Any] | dict[str, Any] | None
     properties: Mapping[str, Any]
     position: tuple[float, float] | None
+    named: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,7 @@ class _Reader:
             values,
             properties if isinstance(properties, dict) else {},
             _point(raw.get("pos")),
+            named if isinstance(named := raw.get("widgets_values_named"), dict) else {},
         )
 
     def _input(self, raw: Any, node: str) -> UiInput | None:

@@ -5,7 +5,7 @@ Source: the widget constructors and core extensions of ComfyUI's frontend 1.28.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ _WIDGETS: Final = frozenset(
 _LIVE: Final = frozenset(("AUDIO_RECORD", "LOAD_3D", "LOAD_3D_ANIMATION", "WEBCAM"))
 # Buttons that stand before a live widget, and take places among the values.
 _BUTTONS_BEFORE: Final = {"LOAD_3D": 3, "LOAD_3D_ANIMATION": 3}
+# What companions of widgets are called.
+COMPANIONS: Final = frozenset(("control_after_generate", "control_filter_list", "upload"))
 # Widgets of packs that only show something.
 _PREVIEWS: Final = frozenset(("videopreview",))
 _SEEDS: Final = frozenset(("noise_seed", "seed"))
@@ -210,6 +212,20 @@ def stepped(taken: Input, value: Any) -> Any:
     if taken.type == "FLOAT":
         return _fraction(taken, value)
     return value
+
+
+def shared(inputs: Sequence[Input], value: Any) -> Any:
+    """Return a value that one widget holds for several inputs: within the bounds of all of them."""
+    is_whole = all(taken.type == "INT" for taken in inputs)
+    if len(inputs) < 2 or not is_whole or not isinstance(value, int | float):
+        return value
+    least = max(taken.minimum or 0 for taken in inputs)
+    most = min(2048 if taken.maximum is None else taken.maximum for taken in inputs)
+    step = math.lcm(*(max(1, int(taken.step or 1)) for taken in inputs))
+    if least > most or not math.isfinite(value):
+        return value
+    whole = Input("INT", minimum=least, maximum=most, step=step)
+    return stepped(whole, min(max(value, least), most))
 
 
 def _fraction(taken: Input, value: float) -> float:
