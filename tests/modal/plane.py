@@ -204,7 +204,9 @@ class Plane(ModalClientBase):
         versions = range(self.apps[q.app_id].version, 0, -1)
         return api_pb2.AppDeploymentHistoryResponse(
             app_deployment_histories=[
-                api_pb2.AppDeploymentHistory(app_id=q.app_id, version=version)
+                api_pb2.AppDeploymentHistory(
+                    app_id=q.app_id, version=version, deployed_at=time.time(), deployed_by="ann"
+                )
                 for version in versions
             ]
         )
