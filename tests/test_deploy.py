@@ -10,12 +10,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
+import modal
 import pytest
 from starlette.datastructures import Headers
 
 from build.gateway.access import ApiKeys
 from generator.cli import main
-from generator.deployment import deploy, recorded, service
+from generator.deployment import deploy, modal_app, recorded, service
 from generator.deployment.manifest import ManifestError, read_manifest
 from generator.deployment.modal_app import ModalError
 from generator.lock import Lock, LockedModel, inputs_of, write_lock
@@ -254,6 +255,47 @@ def test_what_is_deployed_is_not_known(
     main(["deploy", "--project", str(fake), "--allow-breaking"])
     assert (FakeApp.ran == [DOWNLOAD, DEPLOY]) is isinstance(error, ManifestError)
     assert "nothing is deployed yet" not in capsys.readouterr().out
+
+
+class Call:
+    """A call of the deployed function `manifest` that ends as a test says."""
+
+    def __init__(self, ending: Any) -> None:
+        self.ending = ending
+        self.cancelled = False
+
+    def spawn(self) -> "Call":
+        return self
+
+    def get(self, timeout: float) -> Any:
+        assert timeout > 0
+        if isinstance(self.ending, BaseException):
+            raise self.ending
+        return self.ending
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (TimeoutError(), "has not answered within 180 s"),
+        (modal.exception.RemoteError("container\nended"), "fails: container ended"),
+        (modal.exception.FunctionTimeoutError("too long"), "fails: too long"),
+        (KeyError("routes"), "fails: 'routes'"),
+        ({"spec": "x"}, "no manifest"),
+        ("text", "no manifest"),
+    ],
+)
+def test_a_deployed_app_that_does_not_say_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, ending: Any, words: str
+) -> None:
+    call = Call(ending)
+    monkeypatch.setattr(modal_app.ModalApp, "_function", lambda *_: call)
+    with pytest.raises(ManifestError, match=words):
+        modal_app.ModalApp("it").manifest()
+    assert call.cancelled is (type(ending) is TimeoutError)
 
 
 # Waiting for the new version

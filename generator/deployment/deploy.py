@@ -141,8 +141,10 @@ def _checked_plan(
             return plan_of(checked, files, root, None, options.environment)
         plan = plan_of(checked, files, root, deployed, options.environment)
     except (ModalError, ManifestError, RecordError, KeyboardInterrupt) as error:
-        hint = "; make deploy ALLOW_BREAKING=1 deploys over it" * isinstance(error, ManifestError)
-        raise DeployError(f"{_said(error)}\n  nothing was changed on Modal{hint}") from error
+        text = f"{_said(error)}\n  nothing was changed on Modal"
+        if isinstance(error, ManifestError):
+            text += "; make deploy ALLOW_BREAKING=1 deploys over it"
+        raise DeployError(text) from error
     sys.stdout.write(as_table(plan, colour=uses_colour(sys.stdout)))
     sys.stdout.flush()
     if plan.breaking and not options.allow_breaking:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ from modal.config import config
 from modal.exception import AuthError, NotFoundError
 from modal.exception import Error as ModalSdkError
 
-from .manifest import Manifest, checked_manifest
+from .manifest import Manifest, ManifestError, checked_manifest
 
 # The functions of build/app.py, by their names there.
 _MANIFEST: Final = "manifest"
@@ -37,7 +38,7 @@ class ModalApp:
 
         Raises:
             ModalError: when Modal does not answer, or something else is deployed by this name.
-            ManifestError: when what is deployed has a manifest that cannot be compared.
+            ManifestError: when what is deployed does not say what it is, or nothing comparable.
         """
         function = self._function(_MANIFEST)
         try:
@@ -54,12 +55,16 @@ class ModalApp:
         try:
             found: Any = call.get(timeout=_MANIFEST_SECONDS)
         except TimeoutError as error:
-            raise ModalError(
+            with suppress(ModalSdkError, OSError):
+                call.cancel()
+            raise ManifestError(
                 f"the deployed function {_MANIFEST}() has not answered within "
                 f"{_MANIFEST_SECONDS:.0f} s; its log may say why: make logs"
             ) from error
-        except (ModalSdkError, OSError) as error:
-            raise failed(f"the deployed function {_MANIFEST}() fails", error) from error
+        except Exception as error:
+            # Whatever it raises there is raised here.
+            text = f"the deployed function {_MANIFEST}() fails: {_one_line(error)}"
+            raise ManifestError(text) from error
         return checked_manifest(found, f"the deployed app {self.name}")
 
     def url(self) -> str:
@@ -124,7 +129,9 @@ def call_command(command: Sequence[str], folder: Path) -> int:
 
 def failed(what: str, error: Exception) -> ModalError:
     """Return what to say when a call of the SDK failed."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, AuthError):
-        return ModalError(f"{what}: {text}. A new token comes with: modal token new")
-    return ModalError(f"{what}: {text}")
+    hint = ". A new token comes with: modal token new" if isinstance(error, AuthError) else ""
+    return ModalError(f"{what}: {_one_line(error)}{hint}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
