@@ -196,7 +196,7 @@ def test_a_secret_that_is_missing(tmp_path: Path, project: Project) -> None:
         done = generator(modal, project, "deploy")
         assert done.returncode == 1
         assert modal.plane.deployments == 0
-    assert "Nothing is deployed" in done.stderr
+    assert "What was deployed before, if anything, runs on" in done.stderr
     assert "modal secret create NAME KEY=VALUE" in done.stderr
     assert "api-keys" in done.stdout + done.stderr
 
