@@ -44,8 +44,8 @@ logs: $(STAMP) ## show the log of what is deployed; FOLLOW=1, ENV=
 rollback: $(STAMP) ## deploy the version before again, on a paid plan of Modal; VERSION=v3, ENV=
 	@$(RUN) -m generator rollback $(IN_ENV) $(VERSION)
 
-stop: $(STAMP) ## stop what is deployed; Volumes and Secrets stay; ENV=
-	@$(RUN) -m generator stop $(IN_ENV)
+stop: $(STAMP) ## stop what is deployed; Volumes and Secrets stay; YES=1 does not ask, ENV=
+	@$(RUN) -m generator stop $(IN_ENV) $(if $(filter-out 0,$(YES)),--yes)
 
 test: $(STAMP) ## run the tests
 	@$(RUN) -m pytest -n auto

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
+import httpx
 import modal
 import pytest
 from starlette.datastructures import Headers
@@ -22,6 +23,7 @@ from generator.deployment.modal_app import ModalError
 from generator.lock import Lock, LockedModel, inputs_of, write_lock
 from generator.ports import free_port
 
+from .api_client import png
 from .conftest import GPU_YAML, ROOT, MakeProject, load_and_check
 from .test_cli import BAD, GOOD, run
 
@@ -369,6 +371,90 @@ def test_a_version_that_does_not_come(answer: tuple[int, str], words: str) -> No
 def test_nobody_answers() -> None:
     with pytest.raises(service.ServiceFault, match="does not answer"):
         service.health(f"http://127.0.0.1:{free_port()}")
+
+
+# Trying endpoints
+
+REPLY = {
+    "Content-Type": "image/png",
+    "X-Job-Id": "job_00000000000000000000000000",
+    "X-Cost-USD": "0.001084",
+    "X-Execution-Time-Sec": "2.000",
+    "X-Queue-Time-Sec": "0.000",
+    "X-GPU-Type": "L40S",
+    "X-Engine": "comfyui/0.3.71",
+    "X-Output-Count": "1",
+}
+MANIFEST: dict[str, Any] = {"routes": {"/it": {"media_types": ["image/png"]}}}
+
+
+def tried(data: bytes, **headers: str | None) -> service.Tried:
+    """Try an endpoint that replies so."""
+    sent = REPLY | {name.replace("_", "-"): text for name, text in headers.items()}
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            return httpx.Response(409)
+        assert (request.method, request.url.path) == ("POST", "/it")
+        assert request.headers["authorization"] == "Bearer KEY"
+        return httpx.Response(200, content=data, headers={k: v for k, v in sent.items() if v})
+
+    real = httpx.Client.__init__
+
+    def init(client: httpx.Client, **options: Any) -> None:
+        real(client, **(options | {"transport": httpx.MockTransport(reply), "mounts": None}))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Client, "__init__", init)
+        return service.try_endpoint("http://127.0.0.1:1", "KEY", "/it", {}, MANIFEST)
+
+
+def test_a_reply_that_is_as_it_should_be() -> None:
+    found = tried(png())
+    assert (found.route, found.gpu, found.seconds, found.cost) == ("/it", "L40S", 2.0, 0.001084)
+    assert service.entry_of(found).keys() == {"seconds", "gpu", "date"}
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "words"),
+    [
+        (png(), {"Content_Type": "image/webp"}, "replies with image/webp, not image/png"),
+        (b"", {}, "replies with nothing"),
+        (png()[:60], {}, "damaged"),
+        (b"GIF89a", {}, "damaged"),
+        (png(), {"X_Cost_USD": None}, "without the header"),
+        (png(), {"X_Execution_Time_Sec": "soon"}, "without the header"),
+        (png(), {"X_Job_Id": None}, "POST /it"),
+    ],
+)
+def test_replies_that_are_not(data: bytes, headers: dict[str, Any], words: str) -> None:
+    with pytest.raises(service.ServiceFault, match=words):
+        tried(data, **headers)
+
+
+@pytest.mark.parametrize("engine", ["comfyui/0.3.71", "preview"])
+def test_what_smoke_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    """The seconds of what works, on an engine that is one; a fault elsewhere is said at the end."""
+    routes = {route: {"enabled": True, "media_types": ["image/png"]} for route in ("/bad", "/good")}
+    routes["/film"] = {"enabled": True, "media_types": ["video/mp4"]}
+    asked: list[str] = []
+
+    def try_endpoint(_: str, __: str, route: str, *___: Any) -> service.Tried:
+        asked.append(route)
+        if route == "/bad":
+            raise service.ServiceFault("POST /bad: no")
+        return service.Tried(route, "image/png", 9, 2.5, "L40S", engine, 0.001)
+
+    monkeypatch.setattr(deploy, "examples", lambda _: {route: {} for route in routes})
+    monkeypatch.setattr(deploy, "try_endpoint", try_endpoint)
+    with pytest.raises(service.ServiceFault, match="1 of 2 requests failed"):
+        deploy._smoke("http://127.0.0.1:1", {"routes": routes}, tmp_path)
+    assert asked == ["/bad", "/good"]
+    kept = recorded.read_recorded(tmp_path)
+    assert set(kept) == ({"/good"} if engine != "preview" else set())
+    if kept:
+        assert kept["/good"]["seconds"] == 2.5
+        assert kept["/good"]["by"] == "make deploy SMOKE=1"
 
 
 # Seconds of runs

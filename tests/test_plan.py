@@ -622,10 +622,39 @@ def test_sizes(size: int | None, text: str) -> None:
 
 
 def test_texts_cannot_repaint_a_terminal() -> None:
-    new = changed()
-    new["models"]["t5xxl"]["license"] = "non-commercial\033[2J\nX"
-    new["routes"]["/flux"]["request_schema"]["properties"]["cfg"]["pattern"] = "\033[2J"
-    assert "\033" not in as_table(make_plan(SHIPPED, new))
+    """Whatever a manifest says that somebody has sent: every text of it is hostile here."""
+
+    def hostile(value: Any) -> Any:
+        if isinstance(value, dict):
+            keys = (
+                {k: k for k in value} if set(value) <= known else {k: f"{k}{EVIL}" for k in value}
+            )
+            return {keys[k]: hostile(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [hostile(item) for item in value]
+        return f"{value}{EVIL}" if isinstance(value, str) else value
+
+    known = words_of(SHIPPED)
+    old = hostile({k: v for k, v in SHIPPED.items() if k != "files"})
+    for route in old["routes"].values():
+        route["request_schema"] = SHIPPED["routes"]["/flux"]["request_schema"]
+    parse_manifest(json.dumps(old), "old")
+    for plan in (make_plan(old, SHIPPED), make_plan(SHIPPED, old), make_plan(old, changed())):
+        text = as_table(plan)
+        assert "\033" not in text
+        assert "\u202e" not in text
+        assert "\\x1b[2J" in text
+
+
+EVIL = "\033[2J\u202e"
+
+
+def words_of(manifest: Body) -> set[str]:
+    """Return the keys of a manifest that are its own words, not names of something in it."""
+    parts = [manifest, *manifest["routes"].values(), *manifest["models"].values()]
+    parts += [*manifest["gpus"].values(), manifest["gateway"], manifest["scaling"]]
+    parts += [manifest["prices"]]
+    return {key for part in parts for key in part}
 
 
 # Manifests that cannot be read

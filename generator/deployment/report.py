@@ -41,19 +41,19 @@ class _Report:
 
     def lines(self) -> Iterator[str]:
         plan = self._plan
-        where = f" in {plan.environment}" if plan.environment else ""
+        name = printable(plan.app) + (f" in {plan.environment}" if plan.environment else "")
         if plan.deployed is None:
-            yield f"{plan.app}{where}: nothing is deployed yet"
+            yield f"{name}: nothing is deployed yet"
         elif plan.changes_nothing:
-            yield f"{plan.app}{where}: what is deployed is the same (spec {plan.spec[:12]})"
+            yield f"{name}: what is deployed is the same (spec {printable(plan.spec[:12])})"
         else:
-            yield f"{plan.app}{where}: spec {plan.deployed[:12]} → {plan.spec[:12]}"
+            yield f"{name}: spec {printable(plan.deployed[:12])} → {printable(plan.spec[:12])}"
         for title, lines in (
             ("Routes", self._routes()),
             ("Callers of all routes", self._gateway()),
             ("Images", self._images()),
             ("Models", self._models()),
-            ("GPUs and scaling", iter(plan.settings)),
+            ("GPUs and scaling", map(printable, plan.settings)),
             (self._cost_title(), self._costs()),
         ):
             found = list(lines)
@@ -71,7 +71,7 @@ class _Report:
         for route in plan.routes:
             yield from self._route(route, width)
         if plan.unchanged:
-            yield f"= unchanged: {' '.join(plan.unchanged)}"
+            yield f"= unchanged: {printable(' '.join(plan.unchanged))}"
 
     def _route(self, route: RouteChange, width: int) -> Iterator[str]:
         start = self._in(
@@ -94,14 +94,14 @@ class _Report:
     def _images(self) -> Iterator[str]:
         for image in self._plan.images:
             if not image.kept:
-                yield f"{image.image}: all layers are built"
-                continue
-            if not image.changed and not image.after:
-                yield f"{image.image}: as it is"
-                continue
-            parts = [f"built {', '.join(image.changed)}"] if image.changed else []
-            parts += [f"and after that {', '.join(image.after)}"] if image.after else []
-            yield f"{image.image}: {' '.join(parts)}; kept {', '.join(image.kept)}"
+                text = "all layers are built"
+            elif not image.changed and not image.after:
+                text = "as it is"
+            else:
+                parts = [f"built {', '.join(image.changed)}"] if image.changed else []
+                parts += [f"and after that {', '.join(image.after)}"] if image.after else []
+                text = f"{' '.join(parts)}; kept {', '.join(image.kept)}"
+            yield printable(f"{image.image}: {text}")
 
     def _models(self) -> Iterator[str]:
         plan = self._plan
@@ -115,13 +115,17 @@ class _Report:
         elif plan.deployed:
             yield "nothing to download"
         for (licence, routes), group in groupby(plan.licences, key=lambda x: (x.licence, x.routes)):
-            names = ", ".join(one.model for one in group)
-            text = f"{printable(licence)}: {names}, in {' '.join(routes)}"
+            names = ", ".join(printable(one.model) for one in group)
+            text = f"{printable(licence)}: {names}, in {printable(' '.join(routes))}"
             yield f"{self._in(_YELLOW, 'no commercial use')}: {text}"
 
     def _cost_title(self) -> str:
         plan = self._plan
-        date = f"prices of {plan.priced}" if plan.priced else "gpu.yaml does not say of when"
+        date = (
+            f"prices of {printable(plan.priced)}"
+            if plan.priced
+            else "gpu.yaml does not say of when"
+        )
         times = f", × {plan.price_multiplier}" if plan.price_multiplier != 1 else ""
         return f"Cost in USD ({date}{times})"
 
@@ -156,8 +160,9 @@ class _Report:
 
 def _table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> Iterator[str]:
     """Return rows as lines of columns; those in `right` are aligned there."""
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    for row in rows:
+    texts = [tuple(map(printable, row)) for row in rows]
+    widths = [max(len(row[n]) for row in texts) for n in range(len(texts[0]))]
+    for row in texts:
         cells = (
             text.rjust(width) if number in right else text.ljust(width)
             for number, (text, width) in enumerate(zip(row, widths, strict=True))
