@@ -1,4 +1,4 @@
-"""Workers that cannot start, deployments one after another, and what is planted in a rendered app."""
+"""Workers that cannot start, deployments one after another, and Modal's own keys."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,12 +33,6 @@ graph:
 def deployed(modal: LocalModal, project: Project) -> Deployed:
     modal.deploy(project.folder)
     return Deployed(modal, project)
-
-
-def check_serves(api: Deployed) -> None:
-    """See that a deployed app makes a picture, in less time than tests give up after."""
-    assert api.get("/health").json()["app"] == api.project.app
-    api.check_picture()
 
 
 def break_engine(project: Project) -> None:
