@@ -1,14 +1,14 @@
 """Which worker classes and images an app has, and what each of them needs."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from .check import Checked, CheckedWorkflow
 from .lock import Lock
 from .pycode import Source, docstring, identifier, literal
-from .spec import Gpu, Pack, Settings
+from .spec import Gpu, GraphNode, Pack, Settings
 
 # The Volume of the models that are downloaded; all others hold uploaded ones.
 CACHE_VOLUME = "hf-hub-cache"
@@ -107,18 +107,31 @@ def image_values(checked: Checked) -> dict[str, Any]:
 def _image(checked: Checked, group: str, packs: tuple[Pack, ...]) -> Image:
     workflows = [one for one in checked.workflows if (one.workflow.group or "") == group]
     late = {pack.name for pack in packs if pack.needs_gpu_to_import}
-    return Image(group, packs, tuple(sorted(classes_of(workflows, without=late))))
+    # The image is built without a GPU. Classes of nobody knows which pack may be one of theirs.
+    is_unknown = bool(late - set(checked.catalog.packs))
+    classes = classes_of(workflows, without={*late, *([None] if is_unknown else [])})
+    return Image(group, packs, tuple(sorted(classes)))
 
 
-def classes_of(workflows: Iterable[CheckedWorkflow], without: Iterable[str] = ()) -> set[str]:
-    """Return the node classes in the graphs of workflows, without those of some packs."""
-    left_out = set(without)
+def classes_of(
+    workflows: Iterable[CheckedWorkflow], without: Collection[str | None] = ()
+) -> set[str]:
+    """Return the node classes in the graphs of workflows, without those of some packs.
+
+    None among these stands for the packs that there are no schemas of.
+    """
     return {
         node.class_type
         for one in workflows
         for node in one.workflow.graph.values()
-        if not (node.id in one.classes and one.classes[node.id].pack in left_out)
+        if _pack_of(node, one) not in without
     }
+
+
+def _pack_of(node: GraphNode, one: CheckedWorkflow) -> str | None:
+    """Return the pack of a node, "" for ComfyUI itself, None where there are no schemas of it."""
+    found = one.classes.get(node.id)
+    return None if found is None else found.pack or ""
 
 
 def _worker(worker: WorkerClass, image: Image, settings: Settings) -> dict[str, Any]:

@@ -468,3 +468,11 @@ def test_a_missing_file_is_reported(
     assert [(d.file, d.line, d.column, d.code) for d in faults if d.file == name] == [
         (name, 1, 1, "missing-file")
     ]
+
+
+def test_the_default_requirements_are_those_of_the_shipped_project() -> None:
+    """What gpu.yaml may leave out is what the app was tested with."""
+    project, _ = load_project(ROOT)
+    assert project.settings is not None
+    default = schema("gpu")["properties"]["requirements"]["default"]
+    assert default == list(project.settings.requirements)

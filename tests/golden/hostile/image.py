@@ -20,7 +20,20 @@ COMFYUI = config.COMFYUI_DIRECTORY
 TOOLS = "/opt/image_build"
 CONSTRAINTS = "/opt/constraints.txt"
 
-REQUIREMENTS: list[str] = []
+REQUIREMENTS: list[str] = [
+    "aiohttp==3.14.5",
+    "av==18.1.0",
+    "fastapi==0.115.4",
+    "fastapi-offline==1.7.7",
+    "httptools==0.9.0",
+    "httpx==0.28.1",
+    "huggingface-hub==1.16.1",
+    "pillow==13.0.0",
+    "pydantic==2.14.3",
+    "python-multipart==0.0.34",
+    "uvicorn==0.54.0",
+    "uvloop==0.23.0",
+]
 
 
 def comfyui(git: str, version: str, commit: str) -> list[str]:
