@@ -1,0 +1,269 @@
+"""The backend on Modal against calls and a table of this process: how jobs end, and what is known."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+
+from templates.gateway.backend import (
+    Failure,
+    JobEndedError,
+    Result,
+    Status,
+    Step,
+    UnknownJobError,
+    Work,
+    Worker,
+)
+from templates.gateway.job_store import CANCELLED, End, JobStore, Now, Record
+from templates.gateway.modal_backend import CallLostError, CallPendingError, ModalBackend
+from templates.utils.comfyui_records import Text
+
+JOB = "job_0123456789abcdefghjkmnpqrs"
+WORK = Work(JOB, "/picture", {}, {}, 7, "l40s", 60.0, "ann")
+RESULT = Result((Text("1", "text", "made"),), 1.0, 0.0, "L40S", 0.1, "comfyui/0.3.71", False)
+SUCCEEDED = End(Status.SUCCEEDED, result=RESULT)
+FAILED = End(Status.FAILED, failure=Failure("node-failed", "no face"))
+LOST = Failure("engine-lost", "the worker ended in mid-run")
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(asyncio.wait_for(work, 10))
+
+
+class MemoryTable:
+    """A table whose operations are as atomic as Modal's."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Any] = {}
+
+    async def get(self, key: str) -> Any:
+        await asyncio.sleep(0)
+        return self.entries.get(key)
+
+    async def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
+        await asyncio.sleep(0)
+        if skip_if_exists and key in self.entries:
+            return False
+        self.entries[key] = value
+        return True
+
+
+class MemoryCalls:
+    """Calls that end when a test says so."""
+
+    def __init__(self) -> None:
+        self.spawned: list[Work] = []
+        self.cancelled: list[str] = []
+        self.ends: dict[str, End | Exception] = {}
+        self.on_get: Callable[[], None] = lambda: None
+
+    async def spawn(self, work: Work) -> str:
+        self.spawned.append(work)
+        return f"fc-{len(self.spawned)}"
+
+    async def get(self, call: str, seconds: float) -> End:
+        for _ in range(2 if seconds else 1):
+            await asyncio.sleep(0)
+            end = self.ends.get(call)
+            if isinstance(end, Exception):
+                raise end
+            if end is not None:
+                return end
+            self.on_get()
+        raise CallPendingError(call)
+
+    async def cancel(self, call: str) -> None:
+        self.cancelled.append(call)
+
+
+class Modal:
+    """A gateway, and its other half: what the worker of a job does."""
+
+    def __init__(self) -> None:
+        self.calls, self.table = MemoryCalls(), MemoryTable()
+        self.store = JobStore(self.table)
+        self.backend = self.gateway()
+
+    def gateway(self) -> ModalBackend:
+        return ModalBackend(
+            self.calls, self.store, workers=[("l40s", ""), ("a100", "faces")], models=["loras/a.pt"]
+        )
+
+    async def work(self, end: End) -> End:
+        """End the run as a worker does: in the store, then to whoever waits for the call."""
+        kept = await self.store.end(JOB, end)
+        self.calls.ends["fc-1"] = kept
+        return kept
+
+
+def test_a_job_from_its_start_to_its_end() -> None:
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        queued = await modal.backend.wait(JOB, 0)
+        assert (queued.status, queued.route, queued.owner) == (Status.QUEUED, "/picture", "ann")
+        await modal.store.tell(JOB, Now(Status.RUNNING, step=Step("4", "KSampler", 1, 4)))
+        running = await modal.backend.wait(JOB, 0)
+        assert (running.status, running.step) == (Status.RUNNING, Step("4", "KSampler", 1, 4))
+        await modal.work(SUCCEEDED)
+        # Another gateway knows as much.
+        for gateway in (modal.backend, modal.gateway()):
+            done = await gateway.wait(JOB, 1)
+            assert (done.status, done.result, done.seed) == (Status.SUCCEEDED, RESULT, 7)
+        with pytest.raises(JobEndedError):
+            await modal.backend.cancel(JOB)
+        assert modal.calls.cancelled == []
+
+    run(test())
+
+
+def test_outputs_lie_in_the_call_alone() -> None:
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        await modal.work(SUCCEEDED)
+        assert "made" not in repr(modal.table.entries)
+
+    run(test())
+
+
+@pytest.mark.parametrize("first", ["worker", "caller"])
+def test_who_ends_a_job_first_decides(first: str) -> None:
+    """A job that is cancelled as it succeeds is one or the other, for everybody and for good."""
+
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        if first == "worker":
+            await modal.work(SUCCEEDED)
+            with pytest.raises(JobEndedError):
+                await modal.backend.cancel(JOB)
+            wanted = Status.SUCCEEDED
+        else:
+            assert (await modal.backend.cancel(JOB)).status is Status.CANCELLED
+            assert await modal.work(SUCCEEDED) == CANCELLED
+            wanted = Status.CANCELLED
+        for gateway in (modal.backend, modal.gateway()):
+            found = await gateway.wait(JOB, 0)
+            assert (found.status, found.result is None) == (wanted, wanted is Status.CANCELLED)
+
+    run(test())
+
+
+def test_many_races_have_one_winner_each() -> None:
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        ends = await asyncio.gather(
+            *(modal.store.end(JOB, end) for end in (CANCELLED, SUCCEEDED, FAILED) * 5)
+        )
+        assert len({end.status for end in ends}) == 1
+
+    run(test())
+
+
+def test_a_result_that_is_on_its_way() -> None:
+    """The worker has ended the job in the store, and its call returns a moment later."""
+
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        await modal.store.end(JOB, SUCCEEDED)
+        polls: list[None] = []
+
+        def arrive() -> None:
+            polls.append(None)
+            if len(polls) == 2:
+                modal.calls.ends["fc-1"] = SUCCEEDED
+
+        modal.calls.on_get = arrive
+        assert (await modal.backend.wait(JOB, 0)).result == RESULT
+
+    run(test())
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_call_that_is_lost(is_cancelled: bool) -> None:
+    """It has failed for good, unless the job was cancelled: then that is why."""
+
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        if is_cancelled:
+            await modal.backend.cancel(JOB)
+            assert modal.calls.cancelled == ["fc-1"]
+        modal.calls.ends["fc-1"] = CallLostError(LOST)
+        found = await modal.backend.wait(JOB, 1)
+        assert found.status is (Status.CANCELLED if is_cancelled else Status.FAILED)
+        assert found.failure == (None if is_cancelled else LOST)
+        if not is_cancelled:
+            with pytest.raises(JobEndedError):
+                await modal.backend.cancel(JOB)
+
+    run(test())
+
+
+def test_what_is_kept_no_longer() -> None:
+    async def test() -> None:
+        modal = Modal()
+        for job in (JOB, "worker/l40s/", f"{JOB}/end", ""):
+            with pytest.raises(UnknownJobError):
+                await modal.backend.wait(job, 0)
+        await modal.backend.submit(WORK)
+        modal.calls.ends["fc-1"] = UnknownJobError("fc-1")
+        with pytest.raises(UnknownJobError):
+            await modal.backend.wait(JOB, 0)
+
+    run(test())
+
+
+def test_a_failed_job_keeps_its_reason_without_its_call() -> None:
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        await modal.store.end(JOB, FAILED)
+        found = await modal.backend.wait(JOB, 0)
+        assert (found.status, found.failure) == (Status.FAILED, FAILED.failure)
+
+    run(test())
+
+
+def test_workers_are_known_by_what_they_told() -> None:
+    async def test() -> None:
+        modal = Modal()
+        faces, plain = await modal.backend.workers()
+        assert faces == Worker("a100", ready=None, group="faces")
+        assert plain == Worker("l40s", ready=None)
+        up = replace(faces, ready=True, engine="comfyui/0.3.71", gpu="A100")
+        await modal.store.tell_worker(up)
+        assert await modal.gateway().workers() == [up, plain]
+        assert modal.calls.spawned == []
+
+    run(test())
+
+
+def test_model_files_are_the_declared_ones_where_nothing_is_uploaded() -> None:
+    async def test() -> None:
+        modal = Modal()
+        assert await modal.backend.models("loras") == ["a.pt"]
+        assert await modal.backend.models("vae") == []
+        assert await modal.backend.models("configs") is None
+
+    run(test())
+
+
+def test_a_record_holds_the_call_and_no_job_does() -> None:
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        record = await modal.store.record(JOB)
+        assert isinstance(record, Record)
+        assert record.call == "fc-1"
+        assert "fc-1" not in repr(await modal.backend.wait(JOB, 0))
+
+    run(test())
