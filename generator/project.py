@@ -107,8 +107,8 @@ def _foreign_format(root: Node) -> Diagnostic | None:
         if node and {"nodes", "links"} <= set(node.mapping):
             message = "this is ComfyUI's UI format, which no engine takes"
             hint = (
-                "in ComfyUI, choose Workflow > Export (API), or convert the file with "
-                "python -m generator convert FILE, and paste that under graph:"
+                "make a workflow of the file that ComfyUI saved: "
+                "python -m generator import FILE --name NAME"
             )
             return node.error("other-format", message, hint=hint, at_key=True)
     if _is_graph(root):

@@ -34,8 +34,8 @@ def test_what_is_right(make_project: MakeProject, check_project: CheckProject, t
 SHOWN = "  4: {class_type: PreviewAny, inputs: {source: [3, 0]}}\n"
 MISTAKES = {
     "an export below the key": (f"graph:\n{EXPORT}\n", "syntax", "key: {"),
-    "UI format under graph": (f"graph: {UI}\n", "other-format", "Export (API)"),
-    "UI format as the file": (UI, "other-format", "Export (API)"),
+    "UI format under graph": (f"graph: {UI}\n", "other-format", "generator import"),
+    "UI format as the file": (UI, "other-format", "generator import"),
     "an export as the file": (EXPORT, "other-format", "put it under graph:"),
     "a request to ComfyUI": (
         f'graph: {{"prompt": {json.dumps(GRAPH)}}}\n', "other-format", "outer prompt",

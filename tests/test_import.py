@@ -521,6 +521,36 @@ def test_packs_of_the_catalog(project: Path) -> None:
     assert pack.commit == "a7ce03e735be07c6598723e55d1d330f95fcea7c"
 
 
+def test_files_that_no_input_names(make_project: MakeProject) -> None:
+    """A class that loads them brings them along, where it is known from where."""
+    root = make_project({})
+    imported(
+        root,
+        {
+            "1": node("InstantIDFaceAnalysis", provider="CPU"),
+            "2": node("PreviewAny", source=["1", 0]),
+        },
+    )
+    models = load_project(root)[0].models
+    assert models is not None
+    assert sorted(model.destination for model in models.models.values()) == [
+        f"insightface/models/antelopev2/{name}.onnx"
+        for name in ("1k3d68", "2d106det", "genderage", "glintr100", "scrfd_10g_bnkps")
+    ]
+    assert {model.source["hf"] for model in models.models.values()} == {"DIAMONIK7777/antelopev2"}
+
+
+def test_files_inside_of_a_value(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Power Lora Loader keeps a LoRA in a mapping; all of that stays but the backslash."""
+    lora = {"on": True, "lora": "sub\\x.safetensors", "strength": 0.5}
+    graph = text_to_image()
+    graph["20"] = node("Power Lora Loader (rgthree)", lora_1=lora, model=["4", 0], clip=["4", 1])
+    graph["3"]["inputs"]["model"] = ["20", 0]
+    found = reported(project, save(project, graph), capsys)
+    assert {d["code"] for d in found if d["node"] == "20"} == {"changed", "undecided"}
+    assert "lora_1: {on: true, lora: sub/x.safetensors, strength: 0.5}" in written(project)
+
+
 def test_a_pack_between_several_is_said_by_the_node(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -361,6 +362,24 @@ def test_take_defaults_needs_update(project: Path, capsys: pytest.CaptureFixture
         == 2
     )
     assert "--update" in capsys.readouterr().err
+
+
+def test_an_output_that_the_file_does_not_hold_stays_linked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An export as WebP says nothing of the MP4; but the frames of both have a new id."""
+    shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
+    for file in ("gpu.yaml", "models.yaml"):
+        shutil.copy(ROOT / file, tmp_path)
+    assert main(["export", "wan2", "--param", "prompt=x", "--project", str(tmp_path)]) == 0
+    graph = renumbered(json.loads(capsys.readouterr().out), {"8": "80", "28": "29"})
+    assert run_import(tmp_path, save(tmp_path, graph), "wan2", "--update") == 0
+    workflow = load_project(tmp_path)[0].workflows["wan2"]
+    assert workflow.output is not None
+    assert workflow.output.nodes == {"webp": "29", "mp4": "50"}
+    assert workflow.graph["49"].inputs["images"].value == Link("80", 0)
+    _, diagnostics = load_and_check(tmp_path)
+    assert not has_errors(diagnostics)
 
 
 def edited(graph: Graph, chance: Random) -> Graph:

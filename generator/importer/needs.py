@@ -7,10 +7,12 @@ hash), `cnr_id`, `aux_id` and `ver`. What they do not tell is left undecided.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ..check.implicit import loaded
 from ..check.uses import model_for, undeclared
 from ..graph.catalog import Catalog, ClassType, Input, is_listed_name, is_model_file
 from ..graph.classes import inputs_of, nearest_class
@@ -71,7 +73,7 @@ def find_needs(
     """Return what a graph needs beyond what models.yaml declares; `listed` are `listed_models`."""
     needs = Needs()
     _find_packs(graph, canvas, declared, catalog, needs)
-    by_destination: dict[tuple[str, str], str] = {}
+    destinations: set[str] = set()
     for node, name, value, taken in inputs_of(graph, classes):
         if not taken.folders or not isinstance(value, str):
             continue
@@ -79,7 +81,7 @@ def find_needs(
             value in taken.options and not is_model_file(value)
         ):
             continue
-        if any((folder, value) in by_destination for folder in taken.folders):
+        if any(f"{folder}/{value}" in destinations for folder in taken.folders):
             continue
         found = _source(node, value, taken, listed)
         if isinstance(found, Undecided):
@@ -88,10 +90,37 @@ def find_needs(
                 found = Undecided(f"{wrong.message}; {wrong.hint}", node)
             needs.undecided.append(found)
             continue
-        name = _free_name(PurePosixPath(value).stem, {*declared.models, *needs.models})
-        needs.models[name] = found
-        by_destination[found["folder"], value] = name
+        needs.models[_free_name(value, declared, needs)] = found
+        destinations.add(f"{found['folder']}/{value}")
+    _find_implicit(graph, classes, declared, destinations, needs)
     return needs
+
+
+def _find_implicit(
+    graph: Graph,
+    classes: Mapping[str, ClassType],
+    declared: Models,
+    destinations: set[str],
+    needs: Needs,
+) -> None:
+    """Add the files that classes load though no input names them, where it is known from where."""
+    destinations |= {model.destination for model in declared.models.values()}
+    for node, class_type in classes.items():
+        if node not in graph:
+            continue
+        for loads in loaded(class_type, graph[node]["inputs"]):
+            for pattern in loads.files:
+                if any(fnmatchcase(path, pattern) for path in destinations):
+                    continue
+                folder, _, file = pattern.rpartition("/")
+                if loads.hf and not set("*?[") & set(pattern):
+                    entry = {"source": {"hf": loads.hf, "file": file}, "folder": folder}
+                    needs.models[_free_name(file, declared, needs)] = entry
+                    destinations.add(pattern)
+                else:
+                    message = f"where {pattern} comes from, which {class_type.name} loads: "
+                    message += "declare it in models.yaml"
+                    needs.undecided.append(Undecided(message, node))
 
 
 def _find_packs(
@@ -247,11 +276,13 @@ def _why_not(url: str) -> str:
     return f"{show(url)} comes without its sha256, which models.yaml needs"
 
 
-def _free_name(wanted: str, taken: Collection[str]) -> str:
-    name = _NOT_IN_NAMES.sub("-", wanted).strip("-._")[: _LONGEST_NAME - 4] or "model"
+def _free_name(file: str, declared: Models, needs: Needs) -> str:
+    """Return a name for a model that no other has: its file's, as far as names may be such."""
+    stem = PurePosixPath(file).stem
+    name = _NOT_IN_NAMES.sub("-", stem).strip("-._")[: _LONGEST_NAME - 4] or "model"
     number = 2
     free = name
-    while free in taken:
+    while free in declared.models or free in needs.models:
         free = f"{name}-{number}"
         number += 1
     return free

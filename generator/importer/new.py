@@ -35,7 +35,9 @@ MODELS: Final = "models.yaml"
 _NO_MODELS: Final = f"{MODELS_FIRST_LINE}\nmodels: {{}}\npacks: {{}}\n"
 _SUFFIXES: Final = re.compile(r"(\.(api|ui|workflow))+$", re.IGNORECASE)
 # A person who reads a TODO needs no second word on the same thing.
-_SAID_BY_TODO: Final = frozenset(("undeclared-model", "undeclared-pack", "unknown-class"))
+_SAID_BY_TODO: Final = frozenset(
+    ("implicit-model", "undeclared-model", "undeclared-pack", "unknown-class")
+)
 
 
 @dataclass(frozen=True)

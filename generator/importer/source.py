@@ -141,7 +141,12 @@ def _normalise(graph: Graph, classes: Mapping[str, ClassType]) -> Iterator[Note]
     """Change what no workflow's file can hold, in place, and yield what was changed."""
     for node, name, value, taken in list(inputs_of(graph, classes)):
         if isinstance(value, str) and taken.folders and "\\" in value and is_model_file(value):
-            graph[node]["inputs"][name] = value.replace("\\", "/")
+            written = graph[node]["inputs"]
+            file = value.replace("\\", "/")
+            if isinstance(written[name], dict):
+                written[name] = {k: file if v == value else v for k, v in written[name].items()}
+            else:
+                written[name] = file
             message = f"{show(value)} is written with /, as the engine on Linux lists it"
             yield Note("changed", message, node, name)
     for node, content in graph.items():
