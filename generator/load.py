@@ -21,6 +21,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 200_000
 
+_TOO_NESTED: Final = "exceeded maximum nesting depth"
 _HINTS: Final = {
     "found a tab character that violates indentation": "indent with spaces, not with tabs",
     "found character that cannot start any token": (
@@ -155,6 +156,9 @@ def load_text(text: str, name: str) -> tuple[Node | None, list[Diagnostic]]:
     except _TooMuchError as stop:
         return None, [*composer.faults, stop.fault]
     except yaml.MarkedYAMLError as error:
+        if error.problem == _TOO_NESTED and error.problem_mark:
+            # libyaml 0.2.6 gives up before it tells of anything; up to there it does tell.
+            return load_text(text[: error.problem_mark.index], name)
         return None, [*composer.faults, _syntax_fault(error, name)]
     except yaml.YAMLError as error:
         return None, [*composer.faults, _fault(name, "syntax", f"this is no YAML: {error}")]
