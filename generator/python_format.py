@@ -8,7 +8,7 @@ from typing import Final
 
 from ruff import find_ruff_bin
 
-_OPTIONS: Final = ("--isolated", "--no-cache", "--quiet", "--line-length", "100")
+_OPTIONS: Final = ("--isolated", "--no-cache", "--line-length", "100")
 
 
 class FormatError(RuntimeError):

@@ -76,7 +76,10 @@ def app_values(checked: Checked) -> dict[str, Any]:
     settings = checked.settings
     by_group = {image.group: image for image in images(checked)}
     return {
-        "images": [identifier(image.name) for image in by_group.values()],
+        "images": [
+            identifier(name)
+            for name in sorted(["gateway_image", *(i.name for i in by_group.values())])
+        ],
         "workers": [_worker(w, by_group[w.group], settings) for w in worker_classes(checked)],
         "cache": literal(CACHE_VOLUME),
         "snapshot": settings.scaling.snapshot,
@@ -136,12 +139,13 @@ def _pack_of(node: GraphNode, one: CheckedWorkflow) -> str | None:
 
 def _worker(worker: WorkerClass, image: Image, settings: Settings) -> dict[str, Any]:
     gpus = [worker.gpu.modal, *(settings.gpus[name].modal for name in worker.gpu.fallback)]
-    routes = " ".join(one.workflow.route for one in worker.workflows)
+    routes = ", ".join(one.workflow.route for one in worker.workflows)
     return {
         "name": identifier(worker.name),
-        "doc": docstring(f"ComfyUI on {worker.gpu.modal}, for {routes}."),
+        "doc": docstring(f"ComfyUI on {worker.gpu.modal}.", f"It runs {routes}."),
         "image": identifier(image.name),
         "gpu": literal(gpus if len(gpus) > 1 else gpus[0]),
+        "has_fallback": len(gpus) > 1,
         "cpu": None if worker.gpu.cpu is None else literal(worker.gpu.cpu),
         # GiB here, MiB at Modal.
         "memory": None if worker.gpu.memory_gb is None else literal(worker.gpu.memory_gb * 1024),

@@ -8,9 +8,9 @@ import pytest
 
 from tests.api_client import problem
 
-from .api import Deployed, new_color, wait_until
+from .api import WORKER, Deployed, new_color, wait_until
 from .local import LocalModal
-from .project import Project, write_project
+from .project import WORKFLOWS, Project, write_project
 
 DOWNLOADED = """\
 models:
@@ -112,3 +112,40 @@ def test_proxy_auth(modal: LocalModal, tmp_path: Path) -> None:
     headers = {"Modal-Key": "wk-test", "Modal-Secret": "ws-test"}
     reply = httpx.post(f"{api.url}/picture", json={"color": 1}, headers=headers, timeout=60)
     assert reply.status_code == 200
+
+
+def test_workers_from_a_snapshot(modal: LocalModal, tmp_path: Path) -> None:
+    """What needs no GPU comes before the snapshot, ComfyUI after it."""
+    project = write_project(tmp_path / "it", "snapshot", real=False)
+    project.replace("gpu.yaml", ("  region:", "  snapshot: true\n  region:"))
+    project.render()
+    api = deployed(modal, project)
+    assert modal.plane.function("snapshot", WORKER).checkpointing_enabled
+    api.check_picture()
+    [worker] = api.tasks()
+    assert worker.restore.exists()
+    assert api.modal.scale_down("snapshot", WORKER) == [0]
+
+
+def test_profiles_and_groups_have_workers_of_their_own(modal: LocalModal, tmp_path: Path) -> None:
+    """Each with its GPU, its packs and its state; a request goes to the one that it is for."""
+    picture = WORKFLOWS["picture"]
+    workflows = {
+        "picture": picture,
+        "large": f"gpu: a100\n{picture}",
+        "apart": f"group: apart\npacks: [probe_nodes]\n{picture}",
+    }
+    project = write_project(tmp_path / "it", "several", real=False, workflows=workflows)
+    api = deployed(modal, project)
+    tags = {"L40sWorker.*", "L40sApartWorker.*", "A100Worker.*"}
+    assert {tag for tag in modal.plane.app("several").functions if tag.endswith(".*")} == tags
+    images = {tag: modal.plane.function("several", tag).image_id for tag in tags}
+    assert images["L40sWorker.*"] == images["A100Worker.*"] != images["L40sApartWorker.*"]
+    assert modal.plane.gpus[modal.plane.function_id("several", "A100Worker.*")] == ["A100-80GB"]
+    reply = api.post("/large", {"color": new_color()})
+    assert reply.status_code == 200, reply.text
+    counts = {tag: len(modal.tasks("several", tag)) for tag in tags}
+    assert counts == {"A100Worker.*": 1, "L40sWorker.*": 0, "L40sApartWorker.*": 0}
+    states = api.get("/health").json()["workers"]
+    known = {(state["profile"], state["group"]): state["ready"] for state in states}
+    assert known == {("a100", ""): True, ("l40s", ""): None, ("l40s", "apart"): None}

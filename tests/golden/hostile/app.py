@@ -43,7 +43,7 @@ jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
 
 @app.cls(
     image=worker_image,
-    # The first that is free; prices are in utils/cost_tracker.py.
+    # The first of these that is free; what each costs is in utils/cost_tracker.py.
     gpu=["L4", "A100-80GB"],
     cpu=2.5,
     memory=16384,
@@ -62,7 +62,10 @@ jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
 # ComfyUI runs one graph at a time; the others wait in its queue.
 @modal.concurrent(max_inputs=config.MAX_INPUTS, target_inputs=config.TARGET_INPUTS)
 class SmallWorker:
-    """ComfyUI on L4, for /absent /hostile/quotes."""
+    """ComfyUI on L4.
+
+    It runs /absent, /hostile/quotes.
+    """
 
     @modal.enter(snap=True)
     def load(self) -> None:

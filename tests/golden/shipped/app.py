@@ -43,7 +43,7 @@ jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
 
 @app.cls(
     image=worker_image,
-    # The first that is free; prices are in utils/cost_tracker.py.
+    # What it costs is in utils/cost_tracker.py.
     gpu="L40S",
     volumes=volumes,
     secrets=[],
@@ -60,7 +60,10 @@ jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
 # ComfyUI runs one graph at a time; the others wait in its queue.
 @modal.concurrent(max_inputs=config.MAX_INPUTS, target_inputs=config.TARGET_INPUTS)
 class L40sWorker:
-    """ComfyUI on L40S, for /flux /flux-dev /flux-instantid /flux-lora /seedvr2 /wan2 /workflow."""
+    """ComfyUI on L40S.
+
+    It runs /flux, /flux-dev, /flux-instantid, /flux-lora, /seedvr2, /wan2, /workflow.
+    """
 
     @modal.enter()
     async def start(self) -> None:
