@@ -57,9 +57,9 @@ def resolve(
     """
     _check_names(checked, old, update)
     key = os.environ.get("CIVITAI_API_KEY", "")
-    hub = Hub.from_environment(own_token())
-    resolver = _Resolver(root, checked, old, hub, key, update)
-    return resolver.resolve(), resolver.faults
+    with Hub.from_environment(own_token()) as hub:
+        resolver = _Resolver(root, checked, old, hub, key, update)
+        return resolver.resolve(), resolver.faults
 
 
 def _check_names(checked: Checked, old: Lock, update: Iterable[str]) -> None:
@@ -185,7 +185,7 @@ class _Resolver:
             for pack in packs:
                 wanted[pack.name] = "\n".join((*pack.pip, texts.get(pack.name, "")))
             requirements[group] = known
-            if group not in open_ or self.faults:
+            if group not in open_ or not texts.keys() >= {"", *(pack.name for pack in packs)}:
                 continue
             try:
                 requirements[group] = compiled(

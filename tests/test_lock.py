@@ -450,10 +450,12 @@ def test_packs_bring_their_requirements(
 def test_requirements_that_clash(
     project: Path, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """uv says which do."""
+    """uv says which do; what is wrong besides is told with it."""
+    edit(project / "models.yaml", "file: b.safetensors", "file: bb.safetensors")
     edit(project / "models.yaml", "[gguf]", '[gguf, "numpy>=2", "numpy<2"]')
     assert lock() == 1
-    [found] = unresolved(capsys.readouterr().out)
+    found, model = unresolved(capsys.readouterr().out)
+    assert model.startswith('model "b": ')
     assert "numpy>=2" in found
     assert "unsatisfiable" in found
     assert found.endswith("; who asks: ComfyUI-GGUF: numpy>=2; ComfyUI-GGUF: numpy<2")

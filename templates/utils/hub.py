@@ -38,7 +38,8 @@ class HubFile:
 class Hub:
     """Hugging Face, or at `endpoint` another server of its kind.
 
-    `token` goes to that server alone; with "" none is sent.
+    `token` goes to that server alone; with "" none is sent. As a context it closes its connections
+    at the end.
     """
 
     token: str = field(default="", repr=False)
@@ -48,6 +49,19 @@ class Hub:
     def from_environment(cls, token: str = "") -> Self:
         """Return the server of HF_ENDPOINT, by default Hugging Face."""
         return cls(token, os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
+
+    def __enter__(self) -> Self:
+        _prepare()
+        from huggingface_hub import get_session
+
+        # Threads that are the first to need it would each make one, and one would stay.
+        get_session()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        from huggingface_hub import close_session
+
+        close_session()
 
     def repository(self, repo: str, revision: str | None) -> "ModelInfo":
         """Return what the server says of a repository at a revision, its files included.

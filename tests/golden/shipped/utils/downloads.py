@@ -162,9 +162,13 @@ def download(
     absent = {m.key: (m, why) for m in models if (why := _absence(m, places))}
     reasons = [why for model, why in absent.values() if "volume" in model.source]
     wanted = [model for model, _ in absent.values() if "volume" not in model.source]
-    hub = Hub.from_environment(hf_token)
-    downloader = _Downloader(places, hub, civitai_key, _Meter(on_progress))
-    with ThreadPoolExecutor(parallel, thread_name_prefix="download") as threads:
+    if not absent:
+        return
+    with (
+        Hub.from_environment(hf_token) as hub,
+        ThreadPoolExecutor(parallel, thread_name_prefix="download") as threads,
+    ):
+        downloader = _Downloader(places, hub, civitai_key, _Meter(on_progress))
         for step in (downloader.prepare, downloader.fetch):
             if not reasons:
                 reasons += [why for why in threads.map(step, wanted) if why]
@@ -242,7 +246,8 @@ class _Downloader:
         starts: list[int] = []
 
         def on_bytes(there: int) -> None:
-            starts.append(there) if not starts else None
+            if not starts:
+                starts.append(there)
             self.meter.tell(model.name, there)
 
         path = fetch(model, on_bytes)
