@@ -30,7 +30,7 @@ def layers(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Layers]:
         "ComfyUI": [engine.version, engine.commit, engine.directory],
         "scripts": {path: _digest(data) for path, data in sorted(tools.items())},
     }
-    made = {"gateway_image": {**base, "requirements": values["requirements"]}}
+    made = {"gateway_image": {**base, "requirements": values["gateway"] or values["requirements"]}}
     for image, said in zip(images(checked), values["images"], strict=True):
         made[image.name] = {
             **engine_layers,

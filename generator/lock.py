@@ -5,9 +5,9 @@
     requirement aiohttp==3.14.5
     resolved comfyui=c55fd74… packs=… python=3.11 requirements=…
 
-Lines are sorted, and words are quoted as a shell does. Requirements are those of the image of all
-workflows without a group; `group=NAME` is with those of another image. A `resolved` line says what
-the requirements of an image were resolved from.
+Lines are sorted, and words are quoted as a shell does. Requirements are those of the workers' image
+for all workflows without a group; `group=NAME` is with those of another image, @gateway that of the
+gateway. A `resolved` line says what the requirements of an image were resolved from.
 """
 
 import hashlib
@@ -25,6 +25,8 @@ from .graph.words import show
 from .spec import Model, Models, Pack, Settings
 
 LOCK_FILE: Final = "generator.lock"
+# Stands for the gateway's image where others are named by their group.
+GATEWAY: Final = "@gateway"
 
 _FIRST_LINE: Final = "# What the specs resolve to, by make lock. Commit it, and do not edit it."
 _VERSION: Final = "version 1"
@@ -76,7 +78,7 @@ class Inputs:
 class Lock:
     """What generator.lock holds: models and packs by name, requirements and inputs by group.
 
-    "" is the group of workflows that name none. `lines` says where models and packs stand.
+    "" is the group of workflows that name none, GATEWAY stands for the gateway. `lines` says where models and packs stand.
     """
 
     models: Mapping[str, LockedModel] = field(default_factory=dict)
@@ -89,8 +91,8 @@ class Lock:
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """What the images of all groups are to install, if they install it."""
-        groups = [frozenset(self.pinned(group)) for group in self.requirements]
+        """What the workers' images of all groups are to install, if they install it."""
+        groups = [frozenset(self.pinned(group)) for group in self.requirements if group != GATEWAY]
         return tuple(sorted(frozenset.intersection(*groups))) if groups else ()
 
     def pinned(self, group: str) -> tuple[str, ...]:
@@ -118,6 +120,11 @@ def inputs_of(settings: Settings, packs: Iterable[Pack]) -> Inputs:
         _digest(sorted(settings.requirements)),
         _digest(written),
     )
+
+
+def inputs_of_images(settings: Settings, groups: Mapping[str, Iterable[Pack]]) -> dict[str, Inputs]:
+    """Return that for all images: `groups` are the packs in the workers' images, by group."""
+    return {group: inputs_of(settings, packs) for group, packs in {**groups, GATEWAY: ()}.items()}
 
 
 def is_locked(locked: LockedModel | None, model: Model) -> bool:

@@ -19,7 +19,16 @@ from .check import Checked
 from .diagnostics import Diagnostic
 from .graph.words import did_you_mean, show
 from .load import Node
-from .lock import Inputs, Lock, LockedModel, LockedPack, inputs_of, is_locked, source_of
+from .lock import (
+    GATEWAY,
+    Inputs,
+    Lock,
+    LockedModel,
+    LockedPack,
+    inputs_of_images,
+    is_locked,
+    source_of,
+)
 from .requirements import (
     COMFYUI_GIT,
     RequirementsError,
@@ -37,6 +46,8 @@ Value = TypeVar("Value")
 _PARALLEL: Final = 8
 # What is not in the large-file storage of a repository is small; the server does not say its hash.
 _LARGEST_PLAIN: Final = 100 * 10**6
+# It installs ComfyUI in the workers' image; the gateway has none.
+_BUILDS_WITH: Final = "comfy-cli"
 _LICENSE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+()\[\]/-]{0,99}")
 
 
@@ -175,17 +186,23 @@ class _Resolver:
 
     def _requirements(self) -> tuple[dict[str, tuple[str, ...]], dict[str, Inputs]]:
         settings, groups = self.checked.settings, self.checked.groups
-        inputs = {group: inputs_of(settings, packs) for group, packs in groups.items()}
-        open_ = [group for group in groups if self._is_open(group, inputs[group])]
-        texts = self._texts({pack.name for group in open_ for pack in groups[group]}, bool(open_))
-        requirements: dict[str, tuple[str, ...]] = {}
-        for group, packs in groups.items():
-            known = self.old.requirements.get(group, ())
-            wanted = {"gpu.yaml": "\n".join(settings.requirements), "ComfyUI": texts.get("", "")}
-            for pack in packs:
-                wanted[pack.name] = "\n".join((*pack.pip, texts.get(pack.name, "")))
-            requirements[group] = known
-            if group not in open_ or not texts.keys() >= {"", *(pack.name for pack in packs)}:
+        inputs = inputs_of_images(settings, groups)
+        open_ = [group for group in inputs if self._is_open(group, inputs[group])]
+        workers = [group for group in open_ if group != GATEWAY]
+        texts = self._texts({p.name for group in workers for p in groups[group]}, bool(workers))
+        requirements = {group: self.old.requirements.get(group, ()) for group in inputs}
+        for group in open_:
+            known = requirements[group]
+            if group == GATEWAY:
+                app = (r for r in settings.requirements if name_of(r) != _BUILDS_WITH)
+                wanted = {"gpu.yaml": "\n".join(app)}
+                # Gateways and workers are to have the same versions, for they share records.
+                known = next(iter(requirements.values()))
+            elif texts.keys() >= {"", *(pack.name for pack in groups[group])}:
+                wanted = {"gpu.yaml": "\n".join(settings.requirements), "ComfyUI": texts[""]}
+                for pack in groups[group]:
+                    wanted[pack.name] = "\n".join((*pack.pip, texts[pack.name]))
+            else:
                 continue
             try:
                 requirements[group] = compiled(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .check import Checked, CheckedWorkflow
-from .lock import Lock
+from .lock import GATEWAY, Lock
 from .pycode import Source, docstring, identifier, literal
 from .spec import Gpu, GraphNode, Pack, Settings
 
@@ -103,6 +103,7 @@ def image_values(checked: Checked) -> dict[str, Any]:
         "pack_apt": literal(sorted(apt)) if apt else None,
         "comfy_cli": literal(tools[0] if tools else "comfy-cli==1.5.3"),
         "requirements": literal(app),
+        "gateway": literal(list(checked.lock.pinned(GATEWAY))) if checked.lock else None,
         "images": [_image_values(image, checked.lock) for image in images(checked)],
     }
 

@@ -20,7 +20,7 @@ from generator.cli import main
 from generator.deployment import deploy, modal_app, recorded, service
 from generator.deployment.manifest import ManifestError, read_manifest
 from generator.deployment.modal_app import ModalError
-from generator.lock import Lock, LockedModel, inputs_of, write_lock
+from generator.lock import Lock, LockedModel, inputs_of_images, write_lock
 from generator.ports import free_port
 
 from .api_client import png
@@ -188,7 +188,7 @@ packs: {}
     checked, diagnostics = load_and_check(root)
     assert checked is not None, diagnostics
     source = {"url": "https://example.com/model.pth"}
-    inputs = {group: inputs_of(checked.settings, p) for group, p in checked.groups.items()}
+    inputs = inputs_of_images(checked.settings, checked.groups)
     model = LockedModel("model", source, None, 10, "0" * 64)
     write_lock(Lock({"model": model}, resolved=inputs), root)
     monkeypatch.setattr(deploy, "has_token", lambda: True)

@@ -12,7 +12,7 @@ import pytest
 
 from generator.cli import main
 from generator.graph.catalog import Input, open_catalog
-from generator.lock import Lock, inputs_of, text_of
+from generator.lock import Lock, inputs_of_images, text_of
 from generator.project import CATALOGS, load_project
 
 from .conftest import MODELS_YAML, ROOT
@@ -62,7 +62,7 @@ def a_lock() -> str:
         (Path(folder) / "gpu.yaml").write_text("".join(f"{key}{GPU[key]}" for key in GPU))
         settings = load_project(Path(folder))[0].settings
     assert settings is not None
-    return text_of(Lock(resolved={"": inputs_of(settings, ())}))
+    return text_of(Lock(resolved=inputs_of_images(settings, {"": ()})))
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -65,6 +65,7 @@ model b file=b.safetensors gated=false hf=acme/models license=apache-2.0 revisio
 model u gated=false sha256={u} size=3 url={url}/u.safetensors
 pack ComfyUI-GGUF commit={pack} git=https://github.com/city96/ComfyUI-GGUF
 requirement fastapi==0.115.4
+requirement fastapi==0.115.4 group=@gateway
 requirement gguf==2.0
 requirement numpy==1.9
 requirement torch==3.0
@@ -149,7 +150,7 @@ def test_a_lock_holds_all_that_the_specs_stand_for(
         url=hub.url,
         pack=pack,
     )
-    assert len(lines(project, "resolved ")) == 1
+    assert len(lines(project, "resolved ")) == 2
     assert "3 models (0.0 GB), 1 pack, 4 packages" in capsys.readouterr().err
     assert str(project) not in text(project)
     assert hub.sent() <= 3  # no model was downloaded
@@ -191,7 +192,7 @@ def test_update_locks_what_it_names_anew(
     assert f"revision={new} sha256={sha256(b'newer')} size=5" in lines(project, "model b ")[0]
     assert "requirement torch==3.0" in text(project)
     assert lock("--update", "torch") == 0
-    assert lines(project, "requirement ")[2:] == [
+    assert lines(project, "requirement ")[3:] == [
         "requirement numpy==1.9", "requirement torch==4.0",
     ]  # fmt: skip
 
@@ -350,6 +351,31 @@ def test_images_install_what_is_locked(
     assert re.findall('"([^"]+)"', installed) == files["constraints.txt"].decode().split()
 
 
+def test_the_gateway_has_the_workers_versions(
+    project: Path, lock: Callable[..., int], sources: Sources
+) -> None:
+    """But none of what only ComfyUI and packs need, nor what installs them."""
+    sources.wheel("fastapi", "0.116", ["numpy"])
+    sources.wheel("comfy-cli", "1.5.3", ["rich"])
+    sources.wheel("rich", "1.0")
+    edit(project / "gpu.yaml", "fastapi==0.115.4", "fastapi==0.116, comfy-cli==1.5.3")
+    assert lock() == 0
+    assert lines(project, "requirement ") == [
+        "requirement comfy-cli==1.5.3",
+        "requirement fastapi==0.116",
+        "requirement fastapi==0.116 group=@gateway",
+        "requirement gguf==2.0",
+        "requirement numpy==1.9",
+        "requirement numpy==1.9 group=@gateway",
+        "requirement rich==1.0",
+        "requirement torch==3.0",
+    ]
+    checked, _ = load_and_check(project)
+    assert checked is not None
+    image = render(checked)["image.py"].decode()
+    assert 'uv_pip_install(*["fastapi==0.116", "numpy==1.9"], uv' in image
+
+
 def unresolved(output: str) -> list[str]:
     return [line.partition("error[unresolved] ")[2] for line in output.splitlines()]
 
@@ -480,6 +506,7 @@ def test_each_group_has_requirements_of_its_own(project: Path, lock: Callable[..
     assert lock() == 0
     assert lines(project, "requirement ") == [
         "requirement fastapi==0.115.4",
+        "requirement fastapi==0.115.4 group=@gateway",
         "requirement fastapi==0.115.4 group=other",
         "requirement gguf==2.0",
         "requirement numpy==1.9",

@@ -6,7 +6,16 @@ from typing import Final
 from ..diagnostics import Diagnostic, Severity
 from ..graph.words import show
 from ..load import Node
-from ..lock import LOCK_FILE, Inputs, Lock, LockedModel, LockedPack, inputs_of, source_of
+from ..lock import (
+    GATEWAY,
+    LOCK_FILE,
+    Inputs,
+    Lock,
+    LockedModel,
+    LockedPack,
+    inputs_of_images,
+    source_of,
+)
 from ..spec import Model, Models, Pack, Settings, Workflow
 from .uses import Uses
 
@@ -51,14 +60,18 @@ def check_lock(lock: Lock, models: Models) -> list[Diagnostic]:
 def check_resolved(
     lock: Lock, settings: Settings, groups: Mapping[str, tuple[Pack, ...]]
 ) -> list[Diagnostic]:
-    """Return what has changed since the requirements of each group's image were resolved."""
+    """Return what has changed since the requirements of each image were resolved.
+
+    `groups` are the packs in the workers' images, by group.
+    """
     faults: list[Diagnostic] = []
-    for group, packs in groups.items():
-        faults += _check_inputs(lock.resolved.get(group), group, settings, packs)
+    for group, now in inputs_of_images(settings, groups).items():
+        packs = groups.get(group, ())
+        faults += _check_inputs(lock.resolved.get(group), now, group, settings, packs)
     return faults + [
         _stale(1, f"it has requirements of the group {show(group)}, which no workflow names")
         for group in lock.resolved
-        if group not in groups
+        if group not in groups and group != GATEWAY
     ]
 
 
@@ -90,14 +103,15 @@ def _check_pack(pack: Pack, locked: LockedPack | None) -> list[Diagnostic]:
 
 
 def _check_inputs(
-    locked: Inputs | None, group: str, settings: Settings, packs: tuple[Pack, ...]
+    locked: Inputs | None, now: Inputs, group: str, settings: Settings, packs: tuple[Pack, ...]
 ) -> list[Diagnostic]:
     root = settings.at.mapping
     requirements = root.get("requirements", settings.at)
     if locked is None:
-        image = f"the image of group {show(group)}" if group else "the workers' image"
+        image = {"": "the workers' image", GATEWAY: "the gateway's image"}.get(
+            group, f"the image of group {show(group)}"
+        )
         return [_drift(requirements, f"{LOCK_FILE} has no requirements of {image}")]
-    now = inputs_of(settings, packs)
     faults: list[Diagnostic] = []
     if now.python != locked.python:
         message = f"{LOCK_FILE} was made for Python {locked.python}"

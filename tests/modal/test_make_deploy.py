@@ -13,7 +13,7 @@ import pytest
 
 from generator.deployment.manifest import read_manifest
 from generator.deployment.plan import make_plan
-from generator.lock import Lock, LockedModel, LockedPack, inputs_of, write_lock
+from generator.lock import Lock, LockedModel, LockedPack, inputs_of_images, write_lock
 from tests.conftest import ROOT, load_and_check
 from tests.hub_server import HubServer, hub_server
 
@@ -79,9 +79,7 @@ def lock(project: Project, *models: LockedModel) -> None:
             packs={
                 p.name: LockedPack(p.name, p.git, p.commit) for p in checked.models.packs.values()
             },
-            resolved={
-                group: inputs_of(checked.settings, packs) for group, packs in checked.groups.items()
-            },
+            resolved=inputs_of_images(checked.settings, checked.groups),
         ),
         project.folder,
     )

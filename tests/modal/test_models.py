@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from generator.lock import Lock, LockedModel, inputs_of, write_lock
+from generator.lock import Lock, LockedModel, inputs_of_images, write_lock
 from generator.preview.folders import demo_lora
 from generator.project import load_project
 from tests.hub_server import HubServer, Repo, commit_of, hub_server
@@ -121,7 +121,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
                 )
                 for name, (_, file) in FILES.items()
             }
-            lock = Lock(models=locked, resolved={"": inputs_of(settings, ())})
+            lock = Lock(models=locked, resolved=inputs_of_images(settings, {"": ()}))
             assert write_lock(lock, project.folder)
             project.render()
             modal.deploy(project.folder)
