@@ -398,6 +398,8 @@ def _convert(root: Path, options: argparse.Namespace) -> int:
         diagnostics += converted.diagnostics
         if converted.text is None:
             continue
+        if converted.packs and not options.quiet:
+            print(f"{path} needs {', '.join(converted.packs)}", file=sys.stderr)
         if not places:
             sys.stdout.write(converted.text)
             continue

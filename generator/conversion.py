@@ -15,11 +15,15 @@ from .graph_files import fault, parse, placed, read_text
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A file's graph as JSON, None where an error is among the diagnostics."""
+    """A file's graph as JSON, None where an error is among the diagnostics.
+
+    `packs` are those that its classes are of, several where several have the same class.
+    """
 
     path: Path
     text: str | None
     diagnostics: list[Diagnostic]
+    packs: tuple[str, ...] = ()
 
 
 def convert_file(path: Path, catalog: Catalog) -> Converted:
@@ -35,10 +39,14 @@ def convert_file(path: Path, catalog: Catalog) -> Converted:
     diagnostics = list(placed(made.findings, document, text, name)) if made.findings else []
     if has_errors(diagnostics):
         return Converted(path, None, diagnostics)
+    packs = {
+        " or ".join(catalog.packs_with(content["class_type"]))
+        for content in made.graph.values()
+        if content["class_type"] not in catalog.core
+    }
     try:
-        return Converted(
-            path, json.dumps(made.graph, indent=2, allow_nan=False) + "\n", diagnostics
-        )
+        written = json.dumps(made.graph, indent=2, allow_nan=False) + "\n"
+        return Converted(path, written, diagnostics, tuple(sorted(packs - {""})))
     except (RecursionError, ValueError):
         message = "a value nests too deep, or is a number that JSON has not: NaN or Infinity"
         return Converted(path, None, [*diagnostics, fault(name, "bad-number", message)])

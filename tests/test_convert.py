@@ -74,6 +74,20 @@ def test_one_file_goes_to_standard_output(here: Path, capsys: pytest.CaptureFixt
     assert len(list(here.iterdir())) == 2
 
 
+def test_the_packs_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = {
+        "nodes": [
+            {"id": 1, "type": "PulidFluxEvaClipLoader"},
+            {"id": 2, "type": "SomethingToString"},
+        ]
+    }
+    document["nodes"][1]["widgets_values"] = ["", ""]
+    (here / "a.json").write_text(json.dumps(document))
+    assert main(["convert", "a.json"]) == 0
+    packs = "ComfyUI-KJNodes, ComfyUI-PuLID-Flux or ComfyUI_PuLID_Flux_ll"
+    assert capsys.readouterr().err == f"a.json needs {packs}\n"
+
+
 def test_files_go_into_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file of an error is left out, the others are written."""
     names = list(PAIRS)[:2]

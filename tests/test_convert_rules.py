@@ -163,6 +163,15 @@ def test_what_widgets_hold() -> None:
     assert found["2"]["width"] == {"__value__": [1, 2]}
 
 
+def test_prefixes_of_file_names() -> None:
+    """They may ask for other nodes' values, by the node's alias, class or title; dates stay."""
+    prefix = "%date:yyyy%/%EmptyImage.width%-%Big one.height%-%Nobody.x%-%EmptyImage.x%-%width%"
+    nodes = [EMPTY, node(2, "EmptyImage", 7, 8, 1, 0, title="Big one"), SAVE]
+    nodes[2] = node(3, "SaveImage", prefix)
+    found = converted(canvas(nodes))["3"]["filename_prefix"]
+    assert found == "%date:yyyy%/64-8-%Nobody.x%-%EmptyImage.x%-%width%"
+
+
 def test_values_by_name() -> None:
     document = canvas([node(1, "EmptyImage")])
     document["nodes"][0]["widgets_values"] = {"color": 3, "width": 8, "height": 9, "batch_size": 1}

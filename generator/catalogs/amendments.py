@@ -6,9 +6,15 @@ from typing import Any, Final
 OPEN: Final = frozenset(
     (
         "Any Switch (rgthree)",
+        "ClownOptions_Combine",
+        "ClownSamplerAdvanced_Beta",
+        "ClownSampler_Beta",
+        "ClownsharKSampler_Beta",
+        "ClownsharkChainsampler_Beta",
         "Power Lora Loader (rgthree)",
         "Power Primitive (rgthree)",
         "Power Puter (rgthree)",
+        "SharkSampler_Beta",
         "VHS_VideoCombine",
     )
 )

@@ -15,6 +15,9 @@ from .amendments import EXTENSIONS, FOLDERS, LOADS, MEDIA, MORE, OPEN
 
 # Folders that ComfyUI still reads under their old names; models go to the other one.
 _OLD_FOLDERS: Final = ("clip", "unet")
+_CANVAS: Final = frozenset(
+    ("dynamicPrompts", "image_folder", "multi_select", "remote", "socketless", "widgetType")
+)
 _DROPPED: Final = {"lazy", "multiselect", "rawLink", "round"}
 
 
@@ -53,7 +56,26 @@ def main(source: Path, target: Path) -> None:
     for path in sorted(source.glob("**/*.json")):
         written = (target / path.relative_to(source)).with_suffix(".jsonl")
         written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(compact(json.loads(path.read_bytes())), encoding="utf-8")
+        found = json.loads(path.read_bytes())
+        if written.is_file():
+            _keep_order(found["nodes"], written)
+        written.write_text(compact(found), encoding="utf-8")
+
+
+def _keep_order(nodes: dict[str, dict[str, Any]], written: Path) -> None:
+    """Give inputs the order that they have in a catalog, and what it alone says of the canvas.
+
+    Sources may have inputs by name, and have left out what only ComfyUI's frontend reads.
+    """
+    header, *lines = written.read_text(encoding="utf-8").splitlines()
+    for name, line in zip(json.loads(header)["classes"], lines, strict=True):
+        before = json.loads(line)["inputs"]
+        inputs = nodes[name]["inputs"] if name in nodes else {}
+        if inputs.keys() == before.keys():
+            nodes[name]["inputs"] = {
+                key: inputs[key] | {k: v for k, v in before[key].items() if k in _CANVAS}
+                for key in before
+            }
 
 
 if __name__ == "__main__":
