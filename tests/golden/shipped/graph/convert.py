@@ -4,6 +4,7 @@ The result is what ComfyUI's frontend 1.28 exports, less the inputs that only th
 Source: `graphToPrompt` and `ExecutableNodeDTO` of ComfyUI_frontend.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
@@ -12,13 +13,20 @@ from .catalog import Catalog
 from .check import Finding
 from .classes import resolve_classes
 from .records import Graph, Link
-from .subgraphs import PRIMITIVE, SUBGRAPH_INPUT, VIRTUAL, Part, Placed, Workflow
-from .ui_records import BYPASS, NEVER, UiGraph, UiInput, is_ui, read_document
-from .widgets import chosen_text, shared, stepped
+from .subgraphs import PRIMITIVE, VIRTUAL, Part, Placed, Workflow
+from .ui_records import BYPASS, NEVER, SUBGRAPH_INPUT, UiGraph, UiInput, is_ui, read_document
+from .widgets import as_text, chosen_text, shared, stepped
 from .words import show
 
 __all__ = ["CanvasNode", "Conversion", "convert", "is_ui"]
 
+# Classes in whose file names the canvas puts values of other nodes.
+_SAVES: Final = frozenset(
+    "CLIPSave LoraSave ModelSave SaveAnimatedPNG SaveAnimatedWEBP SaveAudio SaveGLB SaveImage"
+    " SaveLatent SaveWEBM VAESave".split()
+)
+_REPLACED: Final = re.compile(r"%([^%]+)%")
+_NO_FILE_NAME: Final = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
 # What one finding too many says nothing new of.
 _MOST_FINDINGS: Final = 200
 # A second or so; a workflow of a hundred nodes takes a few hundred.
@@ -110,6 +118,7 @@ class _Maker:
     found: list[Finding] = field(default_factory=list)
     steps: int = 0
     setters: dict[int, dict[str, Part]] = field(default_factory=dict)
+    named: dict[str, Part] | None = None
 
     def graph(self) -> Graph:
         """Return the graph; where `found` holds an error it is none."""
@@ -181,6 +190,8 @@ class _Maker:
                     message = "the canvas chooses a part of this text at random for each run"
                     hint = "the first choice is taken; write a text without {…|…}"
                     self._add(Finding("dynamic-prompt", "warning", message, node.id, name, hint))
+            if name == "filename_prefix" and part.type in _SAVES and isinstance(value, str):
+                value = _REPLACED.sub(self._replaced, value)
             inputs[name] = _as_input(value)
         for slot in part.slots:
             if slot.link is None:
@@ -197,6 +208,25 @@ class _Maker:
             if name not in linked:
                 self._add(_missing(node, name))
         return inputs
+
+    def _replaced(self, match: re.Match[str]) -> str:
+        """Return the widget's value that a file name's prefix asks for: %Node.widget%.
+
+        What asks for something else, such as the date of the run, stays as it is.
+        """
+        name, _, widget = match[1].partition(".")
+        if self.named is None:
+            self.named = {}
+            on_canvas = [self.placed[node] for node in self.workflow.document.canvas.nodes]
+            nodes = [*on_canvas, *(node for node in self.placed.values() if node.owner)]
+            for node in nodes:
+                self.named.setdefault(_alias(node.part), node.part)
+            for node in nodes:
+                self.named.setdefault(_title(node.part), node.part)
+        part = self.named.get(name)
+        if part is None or widget not in part.values:
+            return match[0]
+        return _NO_FILE_NAME.sub("_", str(as_text(part.values[widget])))
 
     def _add(self, finding: Finding) -> None:
         self.found.append(finding)
@@ -384,6 +414,12 @@ def _is_index(key: str) -> bool:
 
 def _title(part: Part) -> str:
     return part.node.title or part.type
+
+
+def _alias(part: Part) -> str:
+    """Return the name by which the prefixes of files' names know a node."""
+    alias = part.node.properties.get("Node name for S&R")
+    return alias if isinstance(alias, str) else "" if part.type in _SAVES else part.type
 
 
 def _first_value(part: Part) -> str:

@@ -11,13 +11,7 @@ from typing import Any, Final
 from .catalog import Catalog, ClassType, Input
 from .check import Finding
 from .group_nodes import Group, group_name, group_size, open_group
-from .ui_records import (
-    SUBGRAPH_INPUT,
-    UiDocument,
-    UiGraph,
-    UiInput,
-    UiNode,
-)
+from .ui_records import UiDocument, UiGraph, UiInput, UiNode
 from .widgets import COMPANIONS, inputs_shown, values_of
 from .words import show
 
@@ -348,6 +342,3 @@ def _subgraph_values(node: UiNode, shown: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = value
     others = {name for key, name in entries if key != "-1"} - own
     return {name: value for name, value in values.items() if name not in others}
-
-
-__all__ = ["MOST_NODES", "PRIMITIVE", "SUBGRAPH_INPUT", "VIRTUAL", "Part", "Placed", "Workflow"]

@@ -168,7 +168,7 @@ def _default(taken: Input) -> Any:
 def _as_held(taken: Input, value: Any) -> Any:
     """Return a value as its widget holds it."""
     if taken.type == "STRING" and taken.multiline:
-        return _as_text(value)
+        return as_text(value)
     if taken.upload in ("animated", "image", "video"):
         if isinstance(value, list):
             named = [_annotated(taken, item) for item in value]
@@ -177,7 +177,7 @@ def _as_held(taken: Input, value: Any) -> Any:
     return value
 
 
-def _as_text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
     """Return what a text area makes of a value."""
     if value is None:
         return ""
