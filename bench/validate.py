@@ -1,6 +1,6 @@
 """How long `validate` takes, against parsing the same files with PyYAML's C loader alone.
 
-python -m bench.validate [--workflows N]
+python -m bench.validate [--workflows N] [--rounds N]
 """
 
 import argparse
@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 BOUND: Final = 4.0
-ROUNDS: Final = 3
 SAMPLERS: Final = 25
 
 HEAD: Final = """\
@@ -92,14 +91,16 @@ def main() -> int:
     """Measure in turn, and return 1 when the bound is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workflows", type=int, default=1000)
-    count = parser.parse_args().workflows
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    count = options.workflows
     with TemporaryDirectory() as folder:
         root = Path(folder)
         write_project(root, count)
         validate = [sys.executable, "-m", "generator", "validate", "--project", str(root)]
         parse = [sys.executable, "-c", PARSE, str(root)]
         ratios: list[float] = []
-        for _ in range(ROUNDS):
+        for _ in range(options.rounds):
             parsing, validating = seconds(parse), seconds(validate)
             ratios.append(validating / parsing)
             print(f"parse {parsing:6.2f} s   validate {validating:6.2f} s   {ratios[-1]:.2f} ×")

@@ -102,6 +102,8 @@ def _nulls(node: Node) -> list[Diagnostic]:
     if node.value is None:
         message = "nothing stands here (null deletes, in a file that extends another)"
         return [node.error("null-value", message, hint="leave the key out, or give a value")]
+    if not isinstance(node.value, dict | list):
+        return []
     faults: list[Diagnostic] = []
     for key, value in node.mapping.items():
         if value.value is None and ":" in key:

@@ -7,6 +7,7 @@ read as it is.
 
 import re
 from codecs import BOM_UTF8
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -175,7 +176,7 @@ class _Composer:
 
     def __init__(self, text: str, name: str, escapes: "Escapes") -> None:
         self.faults: list[Diagnostic] = []
-        self._parser: Any = yaml.CLoader(text)
+        self._next: Callable[[], Any] = yaml.CLoader(text).get_event
         self._name = name
         self._escapes = escapes
         self._nodes = 0
@@ -192,12 +193,8 @@ class _Composer:
             self._report(after, "many-documents", "a file holds one document", "remove the ---")
         return root
 
-    def _next(self) -> Any:
-        return self._parser.get_event()
-
     def _value(self, event: Any, depth: int, key: tuple[int, int] | None) -> Node:
-        self._refuse_extras(event)
-        self._count(event, depth)
+        self._admit(event, depth)
         value: Scalar | list[Node] | dict[str, Node] = None
         text = ""
         if isinstance(event, yaml.ScalarEvent):
@@ -250,32 +247,27 @@ class _Composer:
         if not isinstance(event, yaml.ScalarEvent):
             self._value(event, depth, key=None)
             return None
-        self._refuse_extras(event)
-        self._count(event, depth)
+        self._admit(event, depth)
         return self._escapes.restore(event.value, quoted=event.style == '"')
 
-    def _refuse_extras(self, event: Any) -> None:
-        if isinstance(event, yaml.AliasEvent):
-            message = f"aliases ({show(event.anchor)}) are not supported"
-            self._report(event, "alias", message, "write the value out, or use extends")
-        elif event.anchor:
-            message = f"anchors ({show(event.anchor)}) are not supported"
-            self._report(event, "anchor", message, "write the value out, or use extends")
+    def _admit(self, event: Any, depth: int) -> None:
+        """Count a value, and report what JSON has not: aliases, anchors, tags."""
+        self._nodes += 1
+        if depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            message = f"nested over {MAX_DEPTH} levels deep"
+            if depth <= MAX_DEPTH:
+                message = f"over {MAX_NODES:,} values in one file"
+            raise _TooMuchError(_fault(self._name, "too-large", message, *_place(event)))
+        if event.anchor:
+            name, hint = show(event.anchor), "write the value out, or use extends"
+            if isinstance(event, yaml.AliasEvent):
+                self._report(event, "alias", f"aliases ({name}) are not supported", hint)
+            else:
+                self._report(event, "anchor", f"anchors ({name}) are not supported", hint)
         if getattr(event, "tag", None):
             message = f"tags ({show(event.tag)}) are not supported"
-            self._report(
-                event, "tag", message, "quote a value that starts with an exclamation mark"
-            )
-
-    def _count(self, event: Any, depth: int) -> None:
-        self._nodes += 1
-        if depth > MAX_DEPTH:
-            message = f"nested over {MAX_DEPTH} levels deep"
-        elif self._nodes > MAX_NODES:
-            message = f"over {MAX_NODES:,} values in one file"
-        else:
-            return
-        raise _TooMuchError(_fault(self._name, "too-large", message, *_place(event)))
+            hint = "quote a value that starts with an exclamation mark"
+            self._report(event, "tag", message, hint)
 
     def _report(self, event: Any, code: str, message: str, hint: str | None = None) -> None:
         self.faults.append(_fault(self._name, code, message, *_place(event), hint))
@@ -339,7 +331,8 @@ def _joined_pair(match: re.Match[str]) -> str:
 
 
 def _place(event: Any) -> tuple[int, int]:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    mark = event.start_mark
+    return mark.line + 1, mark.column + 1
 
 
 def _position(text: str, offset: int) -> tuple[int, int]:

@@ -65,7 +65,20 @@ def schema(kind: Kind) -> dict[str, Any]:
 def _validator(kind: Kind) -> Any:
     make: Any = extend  # untyped in jsonschema
     types = Draft7Validator.TYPE_CHECKER.redefine("integer", _is_integer)
-    return make(Draft7Validator, {"pattern": _pattern}, type_checker=types)(schema(kind))
+    whole = schema(kind)
+    inlined = _inlined(whole, whole.get("definitions", {}))
+    return make(Draft7Validator, {"pattern": _pattern}, type_checker=types)(inlined)
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return a schema with definitions in the place of references, which take long to follow."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items()}
 
 
 def _is_integer(_: Any, value: Any) -> bool:

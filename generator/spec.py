@@ -6,6 +6,7 @@ links, names) is read here. Every record keeps the node that it was read from, f
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from .diagnostics import Diagnostic
@@ -68,9 +69,11 @@ class InputValue:
     value: Any
     at: Node = field(repr=False, compare=False)
 
-    @property
+    @cached_property
     def slots(self) -> tuple[tuple[Slot, bool], ...]:
         """The slots in the value, each with whether it is the whole value."""
+        if not isinstance(self.value, Template | dict | list):
+            return ()
         whole = self.value.whole if isinstance(self.value, Template) else None
         return tuple(
             (slot, slot is whole) for text in _templates(self.value) for slot in text.slots
@@ -79,7 +82,7 @@ class InputValue:
     @property
     def nested_slots(self) -> tuple[Slot, ...]:
         """The slots that are a whole item of a list or mapping, where nothing can be left out."""
-        if isinstance(self.value, Template):
+        if not isinstance(self.value, dict | list):
             return ()
         return tuple(text.whole for text in _templates(self.value) if text.whole)
 

@@ -40,25 +40,15 @@ def check_uses(
             used |= _named_in(workflow, node, models)
             packs |= set(unseen_packs(catalog, models))
         else:
-            used |= _used_by(workflow, node, class_type, models)
             packs.add(class_type.pack or "")
-            faults += _faults_of(workflow, node, class_type, models)
+            found, wrong = _check_node(workflow, node, class_type, models)
+            used |= found
+            faults += wrong
     folders = {param.folder for param in workflow.params.values() if param.type == "model"}
     used |= {name for name, model in models.models.items() if model.folder in folders}
     packs &= models.packs.keys()
     used |= {model for pack in packs for model in models.packs[pack].models}
     return Uses(tuple(sorted(used & models.models.keys())), tuple(sorted(packs))), faults
-
-
-def _used_by(
-    workflow: Workflow, node: GraphNode, class_type: ClassType, models: Models
-) -> set[str]:
-    found = [
-        model_for(file, taken, models)
-        for taken, _, files in _named_files(workflow, node, class_type)
-        for file, _ in files
-    ]
-    return used_implicitly(class_type, _values(node), models) | {m.name for m in found if m}
 
 
 def _named_in(workflow: Workflow, node: GraphNode, models: Models) -> set[str]:
@@ -67,35 +57,44 @@ def _named_in(workflow: Workflow, node: GraphNode, models: Models) -> set[str]:
     return {name for name, model in models.models.items() if model.filename in files}
 
 
-def _faults_of(
+def _check_node(
     workflow: Workflow, node: GraphNode, class_type: ClassType, models: Models
-) -> Iterator[Diagnostic]:
-    for wrong in undeclared_implicit(class_type, _values(node), models):
-        yield node.class_at.error(wrong.code, wrong.message, node=node.id, hint=wrong.hint)
-    for name, value in node.inputs.items():
-        taken = class_type.inputs.get(name)
-        if taken and taken.media and isinstance(value.value, str):
-            yield _uploaded(node, name, value)
-    for taken, name, files in _named_files(workflow, node, class_type):
-        for file, at in files if taken.folders else ():
-            if found := undeclared(node.class_type, name, file, taken, models):
-                yield at.error(found.code, found.message, node=node.id, input=name, hint=found.hint)
+) -> tuple[set[str], list[Diagnostic]]:
+    """Return the models that a node loads, and what is wrong with the files that it names."""
+    used: set[str] = set()
+    faults: list[Diagnostic] = []
+    if class_type.loads:
+        values = {name: value.value for name, value in node.inputs.items()}
+        used |= used_implicitly(class_type, values, models)
+        for wrong in undeclared_implicit(class_type, values, models):
+            at = node.class_at
+            faults.append(at.error(wrong.code, wrong.message, node=node.id, hint=wrong.hint))
+    for name, taken, file, at in _named_files(workflow, node, class_type):
+        if taken.media:
+            faults.append(_uploaded(node, name, file, at))
+        elif found := undeclared(node.class_type, name, file, taken, models):
+            faults.append(
+                at.error(found.code, found.message, node=node.id, input=name, hint=found.hint)
+            )
+        elif model := model_for(file, taken, models):
+            used.add(model.name)
+    return used, faults
 
 
 def _named_files(
     workflow: Workflow, node: GraphNode, class_type: ClassType
-) -> Iterator[tuple[Input, str, list[tuple[str, Node]]]]:
-    """Yield the inputs that may name files: schema, name and the files, with where they stand."""
+) -> Iterator[tuple[str, Input, str, Node]]:
+    """Yield the files that a node's inputs are known to name: input, schema, file and place."""
     for name, value in node.inputs.items():
-        if name in class_type.inputs:
-            yield class_type.inputs[name], name, _files(workflow, value)
-        elif named := class_type.file_input(name, value.value):
-            taken, file = named
-            yield taken, name, [(file, value.at)] if isinstance(file, str) else []
-
-
-def _values(node: GraphNode) -> dict[str, object]:
-    return {name: value.value for name, value in node.inputs.items()}
+        taken = class_type.inputs.get(name)
+        if taken and taken.media and isinstance(value.value, str):
+            yield name, taken, value.value, value.at
+        elif taken and taken.folders:
+            yield from ((name, taken, file, at) for file, at in _files(workflow, value))
+        elif taken is None and (named := class_type.file_input(name, value.value)):
+            more, file = named
+            if isinstance(file, str):
+                yield name, more, file, value.at
 
 
 def model_for(file: str, schema: Input, models: Models) -> Model | None:
@@ -104,10 +103,10 @@ def model_for(file: str, schema: Input, models: Models) -> Model | None:
     return next((m for m in models.models.values() if m.destination in destinations), None)
 
 
-def _uploaded(node: GraphNode, name: str, value: InputValue) -> Diagnostic:
-    message = f"nobody uploads {show(value.value)}: files come from callers"
+def _uploaded(node: GraphNode, name: str, file: str, at: Node) -> Diagnostic:
+    message = f"nobody uploads {show(file)}: files come from callers"
     hint = "use a param of type image, video or audio"
-    return value.at.error("input-file", message, node=node.id, input=name, hint=hint)
+    return at.error("input-file", message, node=node.id, input=name, hint=hint)
 
 
 def _files(workflow: Workflow, value: InputValue) -> list[tuple[str, Node]]:
