@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import yaml
 
 from generator.cli import main
 
-from .conftest import ROOT
+from .conftest import ROOT, MakeProject
 
 GRAPH = """\
 {
@@ -202,23 +205,58 @@ def test_api_nodes_can_be_allowed(alone: Path, capsys: pytest.CaptureFixture[str
     assert lint("--no-models", "--allow-api-nodes", "graph.json") == 0
 
 
-def test_recorded_verdicts(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a real engine refused is refused at its node; what it ran is clean, but for API nodes."""
-    for number, case in enumerate(RECORDED):
-        (alone / f"{number:03}.json").write_text(json.dumps(case["graph"]))
-    names = [f"{number:03}.json" for number in range(len(RECORDED))]
-    lint("--no-models", "--format", "json", *names)
-    found = {one["file"]: one["diagnostics"] for one in reported(capsys)}
-    for name, case in zip(names, RECORDED, strict=True):
-        errors = [d for d in found.get(name, []) if d["severity"] == "error"]
-        verdict, where = case["verdict"], case.get("where") or {}
-        if not verdict["valid"] or verdict["node_errors"]:
-            assert errors, case["name"]
-            assert where.get("node") in {None, *(d["node"] for d in errors)}, case["name"]
-        elif case["kind"] == "original":
-            assert {d["code"] for d in errors} <= {"api-node"}, case["name"]
-        else:
-            assert errors, case["name"]
+PACK = "Mine: {git: 'https://x/Mine', commit: %s}" % ("e" * 40)
+
+
+def test_packs_without_schemas(
+    alone: Path, make_project: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One warning for a file; what may be theirs passes, and what is misspelt does not."""
+    root = make_project({}, models=f"models: {{}}\npacks: {{{PACK}}}\n")
+    graph = json.loads(GRAPH.replace('["1", 0]', '["4", 0]'))
+    graph |= {
+        "3": {"class_type": "MyUpscaler", "inputs": {"image": ["1", 0]}},
+        "4": {"class_type": "MySharpener", "inputs": {"image": ["3", 0]}},
+    }
+    (alone / "graph.json").write_text(json.dumps(graph, indent=1))
+    assert lint("--project", str(root), "--format", "json", "graph.json") == 0
+    [[warning]] = [one["diagnostics"] for one in reported(capsys)]
+    assert (warning["code"], warning["severity"], warning["node"]) == ("no-schemas", "warning", "3")
+    assert 'classes "MySharpener", "MyUpscaler" go unchecked' in warning["message"]
+    assert "python -m generator catalog --url URL" in warning["hint"]
+    graph["3"]["class_type"] = "ImageScaleyB"
+    graph["7"] = "nonsense"
+    (alone / "graph.json").write_text(json.dumps(graph, indent=1))
+    assert lint("--project", str(root), "--format", "json", "graph.json") == 1
+    found = {(d["code"], d["node"]) for one in reported(capsys) for d in one["diagnostics"]}
+    assert {("unknown-class", "3"), ("no-schemas", "4"), ("bad-graph", "7")} <= found
+
+
+FACE = """\
+{"1": {"class_type": "InstantIDFaceAnalysis", "inputs": {"provider": "CPU"}},
+ "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+ "3": {"class_type": "InstantIDFaceAnalysis", "inputs": {"provider": "CPU"}}}
+"""
+
+
+def test_files_that_no_input_names(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are asked for where models are, of nodes that run."""
+    (alone / "graph.json").write_text(FACE)
+    assert lint("--no-models", "--quiet", "graph.json") == 0
+    assert lint("--project", str(ROOT), "--quiet", "graph.json") == 0
+    folder = alone / "models" / "insightface" / "models" / "antelopev2"
+    folder.mkdir(parents=True)
+    for name in ("1k3d68", "2d106det", "genderage", "glintr100"):
+        (folder / f"{name}.onnx").touch()
+    capsys.readouterr()
+    assert lint("--models", "models", "--format", "json", "--quiet", "graph.json") == 1
+    [[found]] = [one["diagnostics"] for one in reported(capsys)]
+    assert (found["code"], found["node"]) == ("implicit-model", "1")
+    assert found["message"].endswith(
+        "are not below models: insightface/models/antelopev2/scrfd_10g_bnkps.onnx"
+    )
+    (folder / "scrfd_10g_bnkps.onnx").touch()
+    assert lint("--models", "models", "--quiet", "graph.json") == 0
 
 
 # What docs/lint.md shows
@@ -268,14 +306,26 @@ def test_the_hooks(alone: Path) -> None:
         assert re.match(validate["files"], name)
 
 
-def test_the_github_workflow(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_github_workflow(alone: Path) -> None:
+    """Its last step is run by a shell as GitHub runs it, with this Python as the one set up."""
     workflow = yaml.safe_load(shown("yaml")[1])
-    run = workflow["jobs"]["lint"]["steps"][-1]["run"]
+    *before, last = workflow["jobs"]["lint"]["steps"]
+    assert [step.get("uses", "").partition("@")[0] for step in before] == [
+        "actions/checkout",
+        "actions/setup-python",
+        "",
+    ]
     (alone / "graphs").mkdir()
+    (alone / "graphs" / "good.json").write_text(GRAPH)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    step = ["bash", "-e", "-o", "pipefail", "-c", last["run"]]
+    env = {"PATH": path, "PYTHONPATH": str(ROOT)}
+    clean = subprocess.run(step, cwd=alone, env=env, capture_output=True, text=True, check=False)
+    assert (clean.returncode, clean.stdout) == (0, "")
     (alone / "graphs" / "bad.json").write_text(GRAPH.replace('["1", 0]', '["7", 0]'))
-    arguments = command(run.replace("graphs/*.json", "graphs/bad.json"))
-    assert main(arguments) == 1
-    assert capsys.readouterr().out.count("::error file=graphs/bad.json,line=5") == 1
+    found = subprocess.run(step, cwd=alone, env=env, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stdout.count("::error file=graphs/bad.json,line=5") == 1
 
 
 # ComfyUI's models folder

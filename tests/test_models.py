@@ -535,3 +535,68 @@ def test_timeouts_are_in_order(
     found = check_project(make_project({"it": PREVIEW + workflow}, gpu=GPU_YAML + gpu))[1]
     assert [(d.code, d.severity) for d in found] == [("timeout-order", "error")] * len(places)
     assert [(d.file, d.line, d.column) for d in found] == places
+
+
+RGTHREE = "{rgthree-comfy: {git: 'https://x', commit: 42e73c3c48e8268129a6a1ea6d9766913bfc5435}}"
+STACK = """\
+graph:
+  1: {class_type: CheckpointLoaderSimple, inputs: {ckpt_name: flux1-dev.safetensors}}
+  2:
+    class_type: Power Lora Loader (rgthree)
+    inputs:
+      model: [1, 0]
+      clip: [1, 1]
+      lora_1: {on: true, lora: a.safetensors, strength: 1}
+      lora_2: {on: false, lora: b.safetensors, strength: 1}
+  3: {class_type: PreviewAny, inputs: {source: [2, 0]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("lora", "codes"),
+    [
+        ("{source: {volume: v}, folder: loras, filename: a.safetensors}", []),
+        ("{source: {volume: v}, folder: loras, filename: c.safetensors}", ["undeclared-model"]),
+        ("{source: {volume: v}, folder: vae, filename: a.safetensors}", ["wrong-folder"]),
+        (
+            "{source: {volume: v}, folder: loras, filename: a.safetensors, family: sdxl}",
+            ["family-mismatch"],
+        ),
+    ],
+)
+def test_loras_in_one_node(
+    make_project: MakeProject, check_project: CheckProject, lora: str, codes: list[str]
+) -> None:
+    """Those that are switched on are models like others."""
+    text = models(("checkpoints", "flux1-dev.safetensors"), packs=RGTHREE)
+    text = text.replace("packs:", f"  lora: {lora}\npacks:")
+    checked, found = check_project(make_project({"it": STACK}, models=text, gpu=GPU))
+    assert [(d.code, d.node, d.input, d.line) for d in found] == [
+        (code, "2", "lora_1", 8) for code in codes
+    ]
+    if checked and not codes:
+        assert checked.workflows[0].uses.models == ("lora", "m0")
+
+
+@pytest.mark.parametrize(
+    ("loader", "file", "codes"),
+    [
+        ("UnetLoaderGGUF, inputs: {unet_name: FILE}", "a.gguf", []),
+        ("UnetLoaderGGUF, inputs: {unet_name: FILE}", "a.safetensors", ["unlisted-file"]),
+        (
+            "UNETLoader, inputs: {weight_dtype: default, unet_name: FILE}",
+            "a.gguf",
+            ["unlisted-file"],
+        ),
+        ("UNETLoader, inputs: {weight_dtype: default, unet_name: FILE}", "a.safetensors", []),
+    ],
+)
+def test_quantized_models_have_loaders_of_their_own(
+    make_project: MakeProject, check_project: CheckProject, loader: str, file: str, codes: list[str]
+) -> None:
+    pack = "{ComfyUI-GGUF: {git: 'https://x', commit: 6ea2651e7df66d7585f6ffee804b20e92fb38b8a}}"
+    text = models(("diffusion_models", file), packs=pack)
+    graph = f"graph:\n  1: {{class_type: {loader.replace('FILE', file)}}}\n"
+    graph += "  2: {class_type: PreviewAny, inputs: {source: [1, 0]}}\n"
+    found = check_project(make_project({"it": graph}, models=text, gpu=GPU))[1]
+    assert [d.code for d in found if d.severity == "error"] == codes

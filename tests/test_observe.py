@@ -35,7 +35,13 @@ def engine(base: Path) -> Iterator[str]:
     folders = Folders(base)
     folders.make()
     folders.add_model("checkpoints/there.safetensors")
-    server = Server(Schemas(CATALOG, folders, [PACK]), folders, pace=0)
+    with served(Server(Schemas(CATALOG, folders, [PACK]), folders, pace=0)) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def served(server: Server) -> Iterator[str]:
+    """Run a server in a thread, and yield its URL."""
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     urls: list[str] = []
@@ -137,3 +143,16 @@ def test_the_command(
     assert written.names() == CATALOG.names([PACK])
     assert main(["catalog", "--project", str(root), "--url", "http://127.0.0.1:9"]) == 2
     assert "does not answer" in capsys.readouterr().err
+
+
+def test_the_extensions_that_an_input_lists(tmp_path: Path) -> None:
+    """They are found by markers too: loaders of quantized models list those alone."""
+    folders = Folders(tmp_path)
+    folders.make()
+    schemas = Schemas(CATALOG, folders, ["ComfyUI-GGUF"])
+    with served(Server(schemas, folders, pace=0)) as url:
+        core, pack = observe(url, tmp_path / "models")
+    inputs = {name: node["inputs"] for name, node in (core["nodes"] | pack["nodes"]).items()}
+    assert "extensions" not in inputs["UNETLoader"]["unet_name"]
+    assert inputs["UnetLoaderGGUF"]["unet_name"]["extensions"] == [".gguf"]
+    assert inputs["CLIPLoaderGGUF"]["clip_name"]["extensions"] == [".gguf", ".safetensors"]
