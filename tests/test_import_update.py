@@ -150,6 +150,46 @@ def test_values_under_slots_are_the_workflows(
     assert update(project, changed(change), capsys) == []
 
 
+def test_a_default_that_two_inputs_say(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first that differs is taken, and what the other says is told."""
+    graph = text_to_image()
+    graph["13"] = copy.deepcopy(graph["3"])
+    graph["13"]["inputs"] |= {"latent_image": ["3", 0]}
+    graph["8"]["inputs"]["samples"] = ["13", 0]
+    update(project, graph, capsys)
+    assert written(project).count("${steps}") == 2
+    graph["3"]["inputs"] |= {"steps": 30, "cfg": 5}
+    graph["13"]["inputs"] |= {"steps": 40, "cfg": 5}
+    told = update(project, graph, capsys, "--take-defaults")
+    assert sorted(told) == [
+        ("changed", "3", "cfg"),
+        ("changed", "3", "steps"),
+        ("differs", "13", "steps"),
+    ]
+    assert "default: 30, maximum: 50" in written(project)
+    assert is_clean(project)
+
+
+def test_what_no_output_needs_stays_whole(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody keeps a preview in the workflow: what it shows comes with it."""
+    text = written(project).replace(
+        "\noutput: 9",
+        "  20:\n    class_type: PreviewImage\n    inputs: {images: [8, 0]}\n\noutput: 9",
+    )
+    (project / "workflows" / "it.yaml").write_text(text)
+    graph = text_to_image()
+    graph["20"] = node("PreviewImage", images=["21", 0])
+    graph["21"] = node("ImageInvert", image=["8", 0])
+    told = update(project, graph, capsys)
+    assert [one for one in told if one[0] != "unreachable"] == [
+        ("came", "21", None),
+        ("changed", "20", "images"),
+    ]
+    assert is_clean(project)
+
+
 def renumbered(graph: Graph, ids: dict[str, str]) -> Graph:
     text = json.dumps(graph)
     for old, new in ids.items():
@@ -318,6 +358,18 @@ def test_a_damaged_file_changes_nothing(project: Path, capsys: pytest.CaptureFix
     save(project, graph)
     before = snapshot(project)
     assert update(project, graph, capsys) == [("dangling-link", "8", "samples")]
+    assert snapshot(project) == before
+
+
+def test_a_value_that_no_file_holds_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = text_to_image()
+    graph["9"]["inputs"]["filename_prefix"] = "half \ud83e"
+    path = save(project, graph)
+    before = snapshot(project)
+    assert run_import(project, path, "it", "--update") == 1
+    assert 'node "9" input "filename_prefix"' in capsys.readouterr().out
     assert snapshot(project) == before
 
 

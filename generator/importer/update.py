@@ -27,7 +27,7 @@ from .new import MODELS, Imported, checked_texts, models_text_of, with_needs
 from .notes import Note, placed
 from .source import Source, choose_output, kept_nodes, read_source
 from .suggest import Place, Suggestion, suggest
-from .write import WriteError, as_written, comment_text, title_comment, with_slots
+from .write import WriteError, as_written, comment_text, node_lines, title_comment, with_slots
 
 
 class UpdateError(ValueError):
@@ -109,6 +109,7 @@ class _Update:
     graph: Graph = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
     params: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
     is_changed: bool = False
 
     @property
@@ -117,7 +118,7 @@ class _Update:
         return {n: self.source.classes[n] for n in self.graph if n in self.source.classes}
 
     def make(self) -> None:
-        """Find all changes and make them. Raises EditError, DumpError."""
+        """Find all changes and make them. Raises EditError, WriteError."""
         self.params = dict(self.workflow.params)
         titles = {
             node: title
@@ -136,6 +137,8 @@ class _Update:
         kept, kept_inputs = self._explained(absent)
         output = self._output(pairs, kept)
         self.graph = self._wanted(pairs, output)
+        for node, content in self.graph.items():
+            node_lines(node, with_slots(node, content, ()))  # says which value cannot be written
         fed = self._update_nodes(pairs, kept_inputs)
         for node in absent:
             if node in kept:
@@ -246,8 +249,14 @@ class _Update:
         """Return the part of the file's graph that the workflow is to hold."""
         graph = self.source.graph
         ends = [n for n in output.nodes.values() if n in graph] if output else []
-        part = needed(graph, *ends) if ends else kept_nodes(self.source, None)
-        keep = part.keys() | set(pairs.values())
+        keep = {*needed(graph, *ends)} if ends else {*kept_nodes(self.source, None)}
+        # What somebody kept in the workflow stays whole, though no output needs it.
+        pending = [node for node in pairs.values() if node not in keep]
+        while pending:
+            node = pending.pop()
+            if node in graph and node not in keep:
+                keep.add(node)
+                pending += [link.node for _, link in links(graph[node]["inputs"])]
         return {node: content for node, content in graph.items() if node in keep}
 
     def _update_nodes(
@@ -304,14 +313,17 @@ class _Update:
         if param and param.default is not None and not same(param.default, theirs):
             if param.prefix or param.suffix or param.strip:
                 return _names(value)
-            if self.take_defaults and type(param.default) in _kinds(theirs):
+            taken = self.defaults.get(param.name)
+            if self.take_defaults and taken is None and type(param.default) in _kinds(theirs):
                 self._note(
                     "changed", f"the default of {param.name} becomes {show(theirs)}", new, name
                 )
                 default = float(theirs) if type(param.default) is float else theirs
+                self.defaults[param.name] = default
                 self._set(("params", param.name, "default"), default)
-            else:
-                message = f"{_said(value)} stays, with {show(param.default)}; the file has "
+            elif taken is None or not same(taken, theirs):
+                now = show(param.default if taken is None else taken)
+                message = f"{_said(value)} stays, with {now}; the file has "
                 self.notes.append(Note("differs", message + show(theirs), new, name))
         return _names(value)
 
