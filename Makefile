@@ -10,10 +10,10 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve plan deploy status logs rollback stop test test-engine test-modal lint golden pictures bench bench-front bench-download clean
+.PHONY: help setup validate lock build serve plan deploy status logs rollback stop test test-engine test-modal lint golden pictures bench bench-validate bench-front bench-download clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with all that is needed; does nothing when nothing changed
 
@@ -71,6 +71,9 @@ pictures: $(STAMP) ## make the pictures of README and docs
 
 bench: $(STAMP) ## measure how long a build takes, against the imports that it needs
 	@$(RUN) -m bench.build
+
+bench-validate: $(STAMP) ## measure how long validate takes, against parsing the same files
+	@$(RUN) -m bench.validate
 
 bench-front: $(STAMP) ## measure what the API costs over a bare client of a real ComfyUI
 	@$(RUN) -m tests.engine.install

@@ -87,7 +87,8 @@ def _named_files(
     """Yield the files that a node's inputs are known to name: input, schema, file and place."""
     for name, value in node.inputs.items():
         taken = class_type.inputs.get(name)
-        if taken and taken.media and isinstance(value.value, str):
+        is_text = isinstance(value.value, str) and value.value != (taken and taken.default)
+        if taken and taken.media and is_text:
             yield name, taken, value.value, value.at
         elif taken and taken.folders:
             yield from ((name, taken, file, at) for file, at in _files(workflow, value))
