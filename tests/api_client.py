@@ -15,6 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -233,6 +234,33 @@ async def listening(app: FastAPI) -> AsyncIterator[str]:
     finally:
         server.should_exit = True
         await task
+
+
+@contextlib.contextmanager
+def in_thread(app: contextlib.AbstractAsyncContextManager[FastAPI]) -> Iterator[str]:
+    """Serve an app in a thread of its own, and yield its URL."""
+    started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        async with app as found, listening(found) as url:
+            started.set_result((url, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(asyncio.run, run())
+        # What fails before it is served is said by `running`.
+        running.add_done_callback(lambda _: started.done() or started.set_exception(OSError()))
+        try:
+            url, loop, stop = started.result(SECONDS)
+        except OSError:
+            running.result()
+            raise
+        try:
+            yield url
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            running.result()
 
 
 def own_package(folder: Path, name: str = "own_package", **files: str) -> str:

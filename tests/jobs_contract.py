@@ -44,6 +44,13 @@ models:
     folder: checkpoints
 packs: {}
 """
+PROBE_YAML = """\
+models: {}
+packs:
+  probe_nodes:
+    git: https://example.com/probe_nodes
+    commit: "0000000000000000000000000000000000000000"
+"""
 WORKFLOWS = {
     "picture": """\
 summary: A picture of one colour
@@ -129,12 +136,35 @@ graph:
 }
 
 
-def write_project(root: Path) -> Path:
-    """Write the project that the tests ask, and return its folder."""
+# For a real ComfyUI, which has no model here, but probe_nodes of tests/engine.
+SLOW_PROBE = """\
+summary: A picture of many steps
+params:
+  steps: {type: integer, default: 10000}
+  seed: {type: seed}
+graph:
+  1:
+    class_type: EmptyImage
+    inputs: {width: 64, height: 64, batch_size: 1, color: "${seed}"}
+  4:
+    class_type: ProbeSleep
+    inputs: {image: [1, 0], steps: "${steps}", seconds: 0.02, preview: false}
+  6:
+    class_type: SaveImage
+    inputs: {images: [4, 0], filename_prefix: slow}
+"""
+
+
+def write_project(root: Path, *, real: bool = False) -> Path:
+    """Write the project that the tests ask, and return its folder.
+
+    `real` says that a real ComfyUI with probe_nodes runs it.
+    """
     (root / "workflows").mkdir(parents=True)
     (root / "gpu.yaml").write_text(GPU_YAML, encoding="utf-8")
-    (root / "models.yaml").write_text(MODELS_YAML, encoding="utf-8")
-    for name, text in WORKFLOWS.items():
+    (root / "models.yaml").write_text(PROBE_YAML if real else MODELS_YAML, encoding="utf-8")
+    workflows = WORKFLOWS | ({"slow": SLOW_PROBE} if real else {})
+    for name, text in workflows.items():
         (root / "workflows" / f"{name}.yaml").write_text(text, encoding="utf-8")
     return root
 
@@ -143,11 +173,13 @@ def write_project(root: Path) -> Path:
 class Served:
     """The project of `write_project`, served at `url` with KEYS.
 
-    `engine` is what X-Engine says. It takes about 0.02 s for a sampler's step.
+    `engine` is what X-Engine says, `sampler` the class of the node that takes its time: about
+    0.02 s for a step.
     """
 
     url: str
     engine: str = "preview"
+    sampler: str = "KSampler"
 
 
 @dataclass
@@ -318,7 +350,8 @@ class JobsContract:
         first = jobs.start()
         found = jobs.until(first, lambda job: job["progress"] and job["progress"]["max"])
         assert found["status"] == "running"
-        assert (found["progress"]["node"], found["progress"]["title"]) == ("4", "KSampler")
+        sampler = jobs.served.sampler
+        assert (found["progress"]["node"], found["progress"]["title"]) == ("4", sampler)
         assert 1 <= found["progress"]["value"] <= found["progress"]["max"] == 10000
         second = jobs.start()
         waiting = jobs.until(second, lambda job: job["position"] is not None)

@@ -1,12 +1,12 @@
 """Jobs of the backend on this machine."""
 
-import asyncio
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
+from fastapi import FastAPI
 
-from .api_client import import_rendered, listening, part, service
+from .api_client import import_rendered, in_thread, part, service
 from .jobs_contract import KEYS, JobsContract, Served, write_project
 
 PACKAGE = "jobs_package"
@@ -14,28 +14,18 @@ PACKAGE = "jobs_package"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The project on a preview engine, in a thread of its own."""
+    """The project on a preview engine."""
     folder = tmp_path_factory.mktemp("jobs")
     import_rendered(write_project(folder / "project"), folder / PACKAGE)
     access = part(PACKAGE, "gateway.access").ApiKeys(KEYS)
-    started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
-    async def run() -> None:
-        stop = asyncio.Event()
-        async with (
-            service(folder / "base", package=PACKAGE, access=access, pace=0.02) as found,
-            listening(found.app) as url,
-        ):
-            started.set_result((url, asyncio.get_running_loop(), stop))
-            await stop.wait()
+    @asynccontextmanager
+    async def app() -> AsyncIterator[FastAPI]:
+        async with service(folder / "base", package=PACKAGE, access=access, pace=0.02) as found:
+            yield found.app
 
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(asyncio.run, run())
-        running.add_done_callback(lambda _: started.cancel())
-        url, loop, stop = started.result(20)
+    with in_thread(app()) as url:
         yield Served(url)
-        loop.call_soon_threadsafe(stop.set)
-        running.result()
 
 
 class TestLocalBackend(JobsContract):
