@@ -38,7 +38,9 @@ def requirements_at(git: str, commit: str) -> str:
         try:
             run(*fetched)
         except RequirementsError as error:
-            raise RequirementsError(f"{git} has no commit {commit}: {error}") from error
+            if "not our ref" in str(error):
+                raise RequirementsError(f"{git} has no commit {commit}") from error
+            raise RequirementsError(f"{git} cannot be read: {error}") from error
         if not run("ls-tree", "--name-only", commit, "requirements.txt").strip():
             return ""
         return run("show", f"{commit}:requirements.txt")

@@ -206,7 +206,7 @@ def test_a_connection_that_is_always_cut(hub: HubServer, places: Places, kind: s
     model = add(hub, "a") if kind == "hub" else at_url(hub, "a")
     hub.cuts[content("a")] = [0] * 50
     [reason] = reasons([model], places)
-    assert reason.startswith("model a: the connection broke (")
+    assert reason.startswith("model a: the connection to 127.0.0.1 broke (")
     assert reason.endswith(", 5 times in a row")
     assert linked([model], places) == {}
 

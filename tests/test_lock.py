@@ -408,9 +408,7 @@ def test_everything_that_cannot_be_locked_is_told_at_once(
         "(status 401)",
         f'model "y": acme/models has no revision {"a" * 40}',
     ]
-    assert found[-1].startswith(
-        f"https://github.com/city96/ComfyUI-GGUF has no commit {'b' * 40}: "
-    )
+    assert found[-1] == f"https://github.com/city96/ComfyUI-GGUF has no commit {'b' * 40}"
     assert "nothing locked: 6 errors" in output.err
     assert not (project / "generator.lock").exists()
 
@@ -444,8 +442,17 @@ def test_a_server_that_nobody_reaches(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert lock() == 1
     assert unresolved(capsys.readouterr().out) == [
-        f'model "{name}": the connection broke (ConnectError), 5 times in a row' for name in "ab"
+        f'model "{name}": 127.0.0.1 cannot be reached, 5 times in a row' for name in "ab"
     ]
+
+
+def test_a_repository_that_is_not_there(
+    project: Path, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(project / "models.yaml", "com/city96/", "com/nobody/")
+    assert lock() == 1
+    [found] = unresolved(capsys.readouterr().out)
+    assert found.startswith("https://github.com/nobody/ComfyUI-GGUF cannot be read: fatal: ")
 
 
 def test_a_small_file_is_hashed_here(
