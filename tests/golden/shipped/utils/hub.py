@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .patience import FetchFailed, patiently, refuse_busy
+from .patience import CutOff, FetchFailed, patiently, refuse_busy
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -158,7 +158,7 @@ class Hub:
             except OSError as error:
                 if type(error) is OSError and error.errno is None:
                     # Fewer bytes came than the server had said.
-                    raise httpx.ReadError(str(error)) from error
+                    raise CutOff("the file was cut off") from error
                 raise
 
         return self._asked(fetch, repo, revision, file, progress=lambda: there)

@@ -21,6 +21,17 @@ class FetchFailed(Exception):  # noqa: N818 - named by what happened
     """Why something cannot be had from a server; the text holds no token."""
 
 
+class CutOff(Exception):  # noqa: N818
+    """Fewer bytes came than the server had said, or others than those that were there."""
+
+
+def _broken(error: httpx.TransportError) -> str:
+    host = error.request.url.host
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return f"{host} cannot be reached"
+    return f"the connection to {host} broke ({type(error).__name__})"
+
+
 class _Busy(Exception):  # noqa: N818
     """The server answers that it is busy; `seconds` is what it asks to wait, if it does."""
 
@@ -55,8 +66,10 @@ def patiently(ask: Callable[[], Value], progress: Callable[[], int] = lambda: 0)
             return ask()
         except _Busy as error:
             reason, seconds = str(error), error.seconds
+        except CutOff as error:
+            reason, seconds = str(error), None
         except httpx.TransportError as error:
-            reason, seconds = f"the connection broke ({type(error).__name__})", None
+            reason, seconds = _broken(error), None
         failures = 1 if progress() > before else failures + 1
         if failures >= TRIES:
             raise FetchFailed(f"{reason}, {failures} times in a row")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .patience import FetchFailed, patiently, refuse_busy
+from .patience import CutOff, FetchFailed, patiently, refuse_busy
 
 # Where the key of Civitai is sent, and nowhere else: https://developer.civitai.com
 CIVITAI: Final = ("https://civitai.com", "https://www.civitai.com")
@@ -47,12 +47,12 @@ def fetch_url(
                     # It is as long as the part, or the part is of another file.
                     if response.headers.get("Content-Range") != f"bytes */{there}":
                         part.unlink()
-                        raise httpx.ReadError("the part is of another file")
+                        raise CutOff("the part is of another file")
                     return
                 _check(response, url, has_key=bool(civitai_key))
                 _write(response, part, there, on_bytes)
             if size is not None and _size(part) < size:
-                raise httpx.ReadError("the file was cut off")
+                raise CutOff("the file was cut off")
 
         try:
             patiently(fetch, progress=lambda: _size(part))
