@@ -448,6 +448,8 @@ def test_widgets_without_values() -> None:
     document = canvas([node(1, "CheckpointLoaderSimple"), node(2, "KSampler")])
     assert faults(document)[0] == ("missing-input", "1", "ckpt_name")
     assert ("missing-input", "2", "seed") in faults(document)
+    null = canvas([node(1, "CheckpointLoaderSimple", None)])
+    assert faults(null) == [("missing-input", "1", "ckpt_name")]
     made = convert(canvas([node(1, "SaveImage")]), CATALOG)
     assert made.graph["1"]["inputs"] == {"filename_prefix": "ComfyUI"}
     assert [(f.code, f.severity) for f in made.findings] == [("default-taken", "warning")]
