@@ -23,6 +23,8 @@ _WIDGETS: Final = frozenset(
 _LIVE: Final = frozenset(("AUDIO_RECORD", "LOAD_3D", "LOAD_3D_ANIMATION", "WEBCAM"))
 # Buttons that stand before a live widget, and take places among the values.
 _BUTTONS_BEFORE: Final = {"LOAD_3D": 3, "LOAD_3D_ANIMATION": 3}
+# Choices with an upload button beside them, which falls back to the first choice.
+_UPLOADS: Final = frozenset(("animated", "image", "video"))
 # What companions of widgets are called.
 COMPANIONS: Final = frozenset(("control_after_generate", "control_filter_list", "upload"))
 # Widgets of packs that only show something.
@@ -97,9 +99,11 @@ def values_of(class_type: ClassType, node: UiNode) -> tuple[dict[str, Any], list
             found[widget.name] = ""
         elif widget.name in given:
             value = _as_held(taken, given[widget.name])
-            if value is None and taken.upload in ("animated", "image", "video"):
+            if value is None and taken.upload in _UPLOADS:
                 value = _default(taken)
-            if value is not None or taken.type not in ("COMBO",):
+            if value is None and taken.type == "COMBO":
+                missing.append(widget.name)
+            else:
                 found[widget.name] = value
         else:
             missing.append(widget.name)
@@ -169,7 +173,7 @@ def _as_held(taken: Input, value: Any) -> Any:
     """Return a value as its widget holds it."""
     if taken.type == "STRING" and taken.multiline:
         return as_text(value)
-    if taken.upload in ("animated", "image", "video"):
+    if taken.upload in _UPLOADS:
         if isinstance(value, list):
             named = [_annotated(taken, item) for item in value]
             return named if taken.allow_batch else (named[0] if named else None)
