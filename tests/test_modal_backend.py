@@ -208,6 +208,34 @@ def test_a_call_that_is_lost(is_cancelled: bool) -> None:
     run(test())
 
 
+def test_a_result_that_is_lost_on_its_way() -> None:
+    """The worker had ended the job, and died before its call returned: the job has failed."""
+
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        await modal.store.end(JOB, SUCCEEDED)
+        modal.calls.ends["fc-1"] = CallLostError(LOST)
+        for gateway in (modal.backend, modal.gateway()):
+            found = await gateway.wait(JOB, 0)
+            assert found.status is Status.FAILED
+            assert found.failure is not None
+            assert found.failure.code == "output-missing"
+
+    run(test())
+
+
+def test_a_reason_stays_the_first() -> None:
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK)
+        await modal.store.end(JOB, FAILED)
+        modal.calls.ends["fc-1"] = CallLostError(LOST)
+        assert (await modal.backend.wait(JOB, 1)).failure == FAILED.failure
+
+    run(test())
+
+
 def test_what_is_kept_no_longer() -> None:
     async def test() -> None:
         modal = Modal()

@@ -24,6 +24,9 @@ from .job_store import CANCELLED, End, JobStore, Now, Record, job_of
 _STOP_SECONDS: Final = 3.0
 # How long a result may be on its way from its worker.
 _HANDING_SECONDS: Final = 10.0
+_NOT_HANDED_OUT: Final = Failure(
+    "output-missing", "the worker ended before it could hand out what it had made"
+)
 # What ComfyUI brings files of its own for; nobody here can list them.
 _SHIPPED_FOLDERS: Final = frozenset(("configs",))
 
@@ -121,7 +124,8 @@ class ModalBackend:
             return None
         except CallLostError as error:
             # Cancelled jobs end here too, and the store knows of which one that is true.
-            return await self._jobs.end(job, End.of(error.failure))
+            end = await self._jobs.end(job, End.of(error.failure))
+            return End.of(_NOT_HANDED_OUT) if end.status is Status.SUCCEEDED else end
 
     async def cancel(self, job: str) -> Job:
         """Stop a job, and return it once it has stopped."""

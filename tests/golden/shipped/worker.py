@@ -29,7 +29,13 @@ from .gateway.backend import Worker as WorkerState
 from .gateway.job_store import End, JobStore, Now
 from .graph.catalog import is_listed_name
 from .utils.comfyui import Engine
-from .utils.comfyui_errors import EngineError, EngineFailed, EngineStartError, shortened
+from .utils.comfyui_errors import (
+    EngineError,
+    EngineFailed,
+    EngineInterrupted,
+    EngineStartError,
+    shortened,
+)
 from .utils.comfyui_files import Directories
 from .utils.comfyui_needs import Needs, lacking, listed
 from .utils.comfyui_process import EngineProcess
@@ -159,7 +165,7 @@ class Worker:
         await self._settled.wait()
         if self._failure is not None:
             # Another container may do better: what is missing may be there by then.
-            await self._retire()
+            await self._make_way()
             return await self._jobs.end(work.job, End.of(self._failure))
         interrupt = partial(self._engine.interrupt, work.job)
         teller = _Teller(self._jobs, work.job, interrupt)
@@ -179,7 +185,10 @@ class Worker:
             end = End.of(failure_of(error))
             if isinstance(error, EngineFailed) and error.out_of_memory:
                 # Its queue may stick after that, so the runs to come go to another container.
-                await self._retire()
+                await self._make_way()
+            elif isinstance(error, EngineInterrupted) and error.requested:
+                # By whoever cancelled the job, which the store knows; else because ComfyUI is gone.
+                end = End.of(Failure("engine-lost", "the engine ended in mid-run"))
         finally:
             teller.stop()
         return await self._jobs.end(work.job, end)
@@ -238,13 +247,20 @@ class Worker:
             await self._check_engine()
         except Exception as error:
             await self._fail(error)
-            await self._retire()
+            await self._make_way()
             return
         self._settled.set()
         await self._tell(f"{reason}, and was started again")
         status = await self._process.wait()
         await self._fail(StartError(f"ComfyUI ended twice, the last time with status {status}"))
-        await self._retire()
+        await self._make_way()
+
+    async def _make_way(self) -> None:
+        """Let another container take the runs to come."""
+        try:
+            await self._retire()
+        except Exception:
+            _log.exception("this container cannot make way for another")
 
     async def _fail(self, error: Exception) -> None:
         """Take no runs any more."""

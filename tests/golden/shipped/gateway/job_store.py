@@ -108,7 +108,7 @@ class JobStore:
         if await self._table.put(f"{job}/end", kept, skip_if_exists=True):
             return end
         first = await self._table.get(f"{job}/end")
-        if not isinstance(first, End) or first.status is end.status:
+        if not isinstance(first, End) or (first.status is end.status and end.result):
             return end
         return first
 

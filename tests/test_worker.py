@@ -1,0 +1,212 @@
+"""The GPU worker without Modal, on a preview engine: what it keeps, what it says, when it makes way."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generator.ports import free_port
+from templates.gateway.backend import Status, Work
+from templates.gateway.job_store import CANCELLED, JobStore
+from templates.utils.comfyui import Engine
+from templates.utils.comfyui_errors import EngineFailed, EngineInterrupted
+from templates.utils.downloads import ModelFile, Places
+from templates.worker import Worker, WorkerSettings
+
+from .conftest import ROOT
+from .test_modal_backend import MemoryTable
+
+MAIN = f"""\
+import os, sys
+os.environ["PYTHONPATH"] = {str(ROOT)!r}
+port = sys.argv[sys.argv.index("--port") + 1]
+here = os.path.dirname(os.path.abspath(__file__))
+os.execv(sys.executable, [
+    sys.executable, "-m", "generator.preview", "--no-packs", "--base-directory", here,
+    "--port", port,
+])
+"""
+JOB = "job_0123456789abcdefghjkmnpqrs"
+GRAPH = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 1},
+    },
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
+}
+WORK = Work(JOB, "/it", GRAPH, {}, None, "l40s", 60.0)
+
+
+@dataclass
+class Container:
+    """A worker, and how often it made way."""
+
+    worker: Worker
+    jobs: JobStore
+    table: MemoryTable
+    retired: int = 0
+
+    async def retire(self) -> None:
+        self.retired += 1
+
+    @property
+    def state(self) -> Any:
+        return self.table.entries["worker/l40s/"]
+
+
+def settings(base: Path, **changes: Any) -> WorkerSettings:
+    directory = base / "ComfyUI"
+    directory.mkdir(exist_ok=True)
+    (directory / "main.py").write_text(MAIN, "utf-8")
+    (directory / "models").mkdir(exist_ok=True)
+    return replace(
+        WorkerSettings(
+            "l40s",
+            "",
+            directory=directory,
+            port=free_port(),
+            flags=[],
+            classes={"EmptyImage", "SaveImage"},
+            models=[],
+            places=Places(base / "cache", {}),
+            prices={"preview": 2.0},
+            start_timeout=30,
+        ),
+        **changes,
+    )
+
+
+def work(said: WorkerSettings, test: Callable[[Container], Awaitable[None]]) -> None:
+    """Start a worker, do something with it, and stop it."""
+
+    async def run() -> None:
+        table = MemoryTable()
+        jobs = JobStore(table)
+
+        async def retire() -> None:
+            await container.retire()
+
+        container = Container(Worker(said, jobs, retire=retire), jobs, table)
+        await container.worker.start()
+        try:
+            await test(container)
+        finally:
+            await container.worker.stop()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_run(tmp_path: Path) -> None:
+    async def test(container: Container) -> None:
+        end = await container.worker.run(WORK)
+        assert end.status is Status.SUCCEEDED
+        assert end.result is not None
+        assert (end.result.gpu, end.result.price_per_second) == ("preview", 2.0)
+        assert len(end.result.outputs) == 1
+        assert (container.state.ready, container.state.engine) == (True, "preview")
+        assert container.retired == 0
+
+    work(settings(tmp_path), test)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"classes": {"EmptyImage", "Missing"}}, "Missing"),
+        ({"models": [ModelFile("m", "vae/m.pt", {"hf": "a/b", "file": "m.pt"})]}, "model m"),
+        ({"flags": ["--port", "x"], "directory": Path("/nowhere")}, "No such file"),
+    ],
+)
+def test_a_worker_that_cannot_start(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    """It does not raise; each run says why, and makes way."""
+
+    async def test(container: Container) -> None:
+        assert reason in container.state.last_error
+        assert container.state.ready is False
+        for number in (1, 2):
+            end = await container.worker.run(replace(WORK, job=f"{JOB[:-1]}{number}"))
+            assert end.failure is not None
+            assert end.failure.code == "engine-not-started"
+            assert reason in end.failure.detail
+            assert container.retired == number
+
+    work(settings(tmp_path, **changes), test)
+
+
+def test_a_container_that_cannot_make_way_answers_all_the_same(tmp_path: Path) -> None:
+    async def test(container: Container) -> None:
+        async def refuse() -> None:
+            raise ConnectionError("Modal is gone")
+
+        container.retire = refuse  # type: ignore[method-assign]
+        end = await container.worker.run(WORK)
+        assert end.failure is not None
+        assert end.failure.code == "engine-not-started"
+
+    work(settings(tmp_path, classes={"Missing"}), test)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retired"),
+    [
+        (
+            EngineFailed("1", "KSampler", "torch.OutOfMemoryError", "", ""),
+            "engine-out-of-memory",
+            1,
+        ),
+        (EngineFailed("1", "KSampler", "ValueError", "bad", ""), "node-failed", 0),
+        (EngineInterrupted("closed", requested=True), "engine-lost", 0),
+        (EngineInterrupted("by another", requested=False), "engine-interrupted", 0),
+    ],
+)
+def test_what_runs_end_with(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: str,
+    retired: int,
+) -> None:
+    """After running out of memory ComfyUI's queue may stick, so the container makes way."""
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    async def test(container: Container) -> None:
+        monkeypatch.setattr(Engine, "run", fail)
+        end = await container.worker.run(WORK)
+        assert end.failure is not None
+        assert end.failure.code == code
+        assert container.retired == retired
+
+    work(settings(tmp_path), test)
+
+
+def test_a_run_that_was_cancelled_meanwhile(tmp_path: Path) -> None:
+    """The store said so first, so that is how the job ended; its outputs go nowhere."""
+
+    async def test(container: Container) -> None:
+        await container.jobs.end(JOB, CANCELLED)
+        assert await container.worker.run(WORK) == CANCELLED
+
+    work(settings(tmp_path), test)
+
+
+def test_comfyui_downloads_no_models(tmp_path: Path) -> None:
+    """A model that is missing is an error at the start, not 17 GB in a request."""
+
+    async def test(container: Container) -> None:
+        process = container.worker._process
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        assert b"HF_HUB_OFFLINE=1" in environment
+
+    work(settings(tmp_path), test)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    said = settings(tmp_path, flags=["--highvram"])
+    assert said.command[:2] == [sys.executable, "main.py"]
+    assert said.command[-3:] == ["--disable-auto-launch", "--disable-api-nodes", "--highvram"]
