@@ -55,7 +55,7 @@ test-engine: $(STAMP) ## run the tests that need a real ComfyUI, which is instal
 	@$(RUN) -m pytest tests/engine
 
 test-modal: $(STAMP) ## deploy to a control plane of Modal on this machine, and ask what is deployed
-	@$(RUN) -m pytest tests/modal
+	@$(RUN) -m pytest -n 2 --dist loadfile tests/modal
 
 lint: $(STAMP) ## check the code's style and types, the rendered code's too
 	@$(RUN) -m generator build --quiet

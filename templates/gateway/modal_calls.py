@@ -1,5 +1,6 @@
 """Modal's half of the backend on Modal: calls, the shared table and the Volume, by their protocols."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import modal
+import modal.experimental
 
 from ..graph.families import Families
 from .backend import BackendUnavailableError, Failure, UnknownJobError, Work
@@ -170,6 +172,12 @@ async def _files(volume: "modal.Volume", below: str) -> dict[str, Version]:
         for entry in entries
         if entry.type.name == "FILE"
     }
+
+
+async def take_no_more_calls() -> None:
+    """Let this container end when it is done with the calls that it has."""
+    # In a thread, for some versions of Modal have it for callers that block only.
+    await asyncio.to_thread(modal.experimental.stop_fetching_inputs)
 
 
 def unavailable(error: Exception) -> BackendUnavailableError:

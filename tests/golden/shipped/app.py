@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modal
-import modal.experimental
 
 from . import config
 from .image import gateway_image, worker_image
@@ -145,7 +144,7 @@ def manifest() -> Any:
 def new_worker(profile: str, group: str) -> "Worker":
     """Return the worker of a GPU profile and a group, with what its routes need."""
     from .gateway.job_store import JobStore
-    from .gateway.modal_calls import ModalTable, VolumeFiles
+    from .gateway.modal_calls import ModalTable, VolumeFiles, take_no_more_calls
     from .utils.cost_tracker import PRICES, price_per_second
     from .utils.downloads import read_models
     from .worker import Worker, WorkerSettings
@@ -170,7 +169,7 @@ def new_worker(profile: str, group: str) -> "Worker":
     return Worker(
         settings,
         JobStore(ModalTable(jobs)),
-        retire=modal.experimental.stop_fetching_inputs.aio,
+        retire=take_no_more_calls,
         uploads=VolumeFiles([*uploads.values()]),
     )
 
