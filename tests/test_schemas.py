@@ -476,3 +476,11 @@ def test_the_default_requirements_are_those_of_the_shipped_project() -> None:
     assert project.settings is not None
     default = schema("gpu")["properties"]["requirements"]["default"]
     assert default == list(project.settings.requirements)
+
+
+def test_a_handler_whose_file_no_disk_takes(
+    make_project: MakeProject, check_project: CheckProject
+) -> None:
+    text = f"handler: {'a' * 101}\ngraph: {{1: {{class_type: PreviewAny, inputs: {{}}}}}}\n"
+    _, diagnostics = check_project(make_project({"it": text}))
+    assert ("schema", "too long: at most 100") in [(d.code, d.message) for d in diagnostics]
