@@ -21,6 +21,8 @@ from templates.gateway.job_store import CANCELLED, End, JobStore, Now, Record
 from templates.gateway.modal_backend import CallLostError, CallPendingError, ModalBackend
 from templates.utils.comfyui_records import Text
 
+from .api_client import asked, new_app
+
 JOB = "job_0123456789abcdefghjkmnpqrs"
 WORK = Work(JOB, "/picture", {}, {}, 7, "l40s", 60.0, "ann")
 RESULT = Result((Text("1", "text", "made"),), 1.0, 0.0, "L40S", 0.1, "comfyui/0.3.71", False)
@@ -293,5 +295,33 @@ def test_a_record_holds_the_call_and_no_job_does() -> None:
         assert isinstance(record, Record)
         assert record.call == "fc-1"
         assert "fc-1" not in repr(await modal.backend.wait(JOB, 0))
+
+    run(test())
+
+
+@pytest.mark.parametrize("end", [SUCCEEDED, FAILED])
+def test_respond_async_is_a_job_however_soon_it_ends(end: End) -> None:
+    """A worker may be done before its gateway has noted the job."""
+
+    class InstantBackend(ModalBackend):
+        async def submit(self, work: Work) -> None:
+            await super().submit(work)
+            modal.calls.ends["fc-1"] = await modal.store.end(work.job, end)
+
+    modal = Modal()
+    modal.backend = InstantBackend(modal.calls, modal.store, workers=[("l40s", "")])
+
+    async def test() -> None:
+        async with asked(new_app("build", modal.backend)) as client:
+            headers = {"Prefer": "respond-async"}
+            reply = await client.post("/flux", json={"prompt": "x"}, headers=headers)
+            assert reply.status_code == 202
+            assert reply.headers["preference-applied"] == "respond-async"
+            document = reply.json()
+            assert reply.headers["location"] == f"/jobs/{document['job']}"
+            assert document["status"] == end.status
+            assert (document["problem"] is not None) == (end is FAILED)
+            result = await client.get(f"{reply.headers['location']}/result")
+            assert result.status_code == (500 if end is FAILED else 200)
 
     run(test())

@@ -83,20 +83,20 @@ async def reply(gateway: Gateway, backend: Backend, request: Request, job: str) 
     """
     is_async, seconds = preference(request)
     if is_async:
+        # With 202 even if it has ended by now: the caller is not to wonder which of two it gets.
         found = await backend.wait(job, 0)
-    else:
-        limit = gateway.deadline
-        wait = backend.wait(job, limit if seconds is None else min(seconds, limit))
-        try:
-            found = await while_connected(request, wait)
-        except ClientDisconnect:
-            with suppress(JobEndedError, UnknownJobError):
-                await backend.cancel(job)
-            raise
-    response = answer(gateway, request, found)
-    if is_async and response.status_code == 202:
+        response = job_response(found, root(request), problem_of(gateway, found), 202)
         response.headers["Preference-Applied"] = "respond-async"
-    return response
+        return response
+    limit = gateway.deadline
+    wait = backend.wait(job, limit if seconds is None else min(seconds, limit))
+    try:
+        found = await while_connected(request, wait)
+    except ClientDisconnect:
+        with suppress(JobEndedError, UnknownJobError):
+            await backend.cancel(job)
+        raise
+    return answer(gateway, request, found)
 
 
 def answer(gateway: Gateway, request: Request, job: Job) -> Response:
