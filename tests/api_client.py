@@ -249,8 +249,13 @@ def in_thread(app: contextlib.AbstractAsyncContextManager[FastAPI]) -> Iterator[
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(asyncio.run, run())
-        # What fails before it is served is said by `running`.
-        running.add_done_callback(lambda _: started.done() or started.set_exception(OSError()))
+
+        def give_up(_: object) -> None:
+            # What fails before it is served is said by `running`.
+            if not started.done():
+                started.set_exception(OSError())
+
+        running.add_done_callback(give_up)
         try:
             url, loop, stop = started.result(SECONDS)
         except OSError:
