@@ -6,6 +6,7 @@ Both are read off the methods: types from their signatures, texts from their doc
 import argparse
 import inspect
 import json
+import math
 import os
 import re
 import shutil
@@ -158,6 +159,8 @@ def _new_file(name: str, extension: str) -> Path:
 def _check_folder(output: str | None) -> None:
     """Refuse a place where nothing can be saved, before anything is paid for."""
     path = Path(output or ".")
+    if output == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise OSError(f"{output} is no file or folder to save to")
     folder = path if path.is_dir() or str(output).endswith(("/", os.sep)) else path.parent
     if not folder.is_dir():
         raise OSError(f"there is no folder {folder}")
@@ -342,6 +345,24 @@ def _one_of(values: Mapping[str, object]) -> Callable[[str], object]:
     return read
 
 
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError("it is not UTF-8") from error
+    return text
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return number
+
+
 def _media(text: str) -> Media:
     return text if re.match("https?:|data:", text, re.IGNORECASE) else Path(text)
 
@@ -365,9 +386,9 @@ def _graph(text: str) -> Graph:
 
 # How an option of a type is shown and read.
 _SETTINGS: Final[dict[Any, dict[str, Any]]] = {
-    str | None: {"metavar": "TEXT"},
+    str | None: {"metavar": "TEXT", "type": _text},
     int | None: {"metavar": "N", "type": int},
-    float | None: {"metavar": "X", "type": float},
+    float | None: {"metavar": "X", "type": _number},
     bool | None: {
         "metavar": "true|false",
         "type": _one_of({"true": True, "false": False}),

@@ -44,7 +44,8 @@ MODEL_EXTENSIONS = (
     ".bin", ".ckpt", ".gguf", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft",
 )  # fmt: skip
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# Half of a pair: JSON can say it, no text encoding can.
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Request(BaseModel):
@@ -79,7 +80,7 @@ class Request(BaseModel):
                 raise PydanticCustomError(
                     "too_deep", "Input should nest at most {depth} levels", {"depth": MAX_DEPTH}
                 )
-            if isinstance(found, str) and _SURROGATE.search(found):
+            if isinstance(found, str) and SURROGATE.search(found):
                 raise PydanticCustomError("string_unicode", "Input should be valid Unicode text")
             if isinstance(found, float) and not math.isfinite(found):
                 raise PydanticCustomError("finite_number", "Input should be a finite number")

@@ -1079,3 +1079,9 @@ def test_pages_of_configured_origins(
 def test_no_origin_is_allowed_unless_it_is_named(api: Api) -> None:
     reply = api.post("/flux", FLUX, headers={"Origin": "https://app.example.com"})
     assert "access-control-allow-origin" not in reply.headers
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/workflows"])
+def test_uptime_checks_may_ask_with_head(api: Api, path: str) -> None:
+    reply = api.request("HEAD", path)
+    assert (reply.status_code, reply.content) == (200, b"")

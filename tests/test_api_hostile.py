@@ -191,7 +191,8 @@ def test_compressed_bodies_are_not_read(own: Api, encoding: str) -> None:
         ("/flux", '{"prompt": ["a"]}', "#/prompt", "string"),
         ("/flux", '{"prompt": "\\ud83e"}', "#/prompt", "nicode"),
         ("/flux", '{"prompt": "\\ude00\\ud83d"}', "#/prompt", "nicode"),
-        ("/flux", '{"prompt": "a", "\\ud83e": 1}', "#", "nicode"),
+        ("/flux", '{"prompt": "a", "\\ud83e": 1}', "#/\\ud83e", "nicode"),
+        ("/workflow", '{"a/\\udfff": {}}', "#/a~1\\udfff", "nicode"),
         ("/flux", '{"prompt": "a", "width": "64"}', "#/width", "integer"),
         ("/flux", '{"prompt": "a", "width": 64.0}', "#/width", "integer"),
         ("/flux", '{"prompt": "a", "width": true}', "#/width", "integer"),
@@ -255,6 +256,48 @@ def test_a_body_of_keys(own: Api, count: int) -> None:
     start = time.monotonic()
     problem(sent(own, "/flux", content), 422 if count == 10_000 else 400)
     assert time.monotonic() - start < 2
+
+
+def test_a_body_of_values(own: Api) -> None:
+    """Each takes memory; no request has that many."""
+    content = '{"prompt": [' + "1," * 300_001 + "1]}"
+    problem(sent(own, "/flux", content), 413, "too-large")
+    problem(sent(own, "/workflow", content), 413, "too-large")
+
+
+def test_a_graph_of_inputs_that_no_class_has(own: Api) -> None:
+    """Nobody needs the name that is nearest to each of a hundred thousand."""
+    node = {"class_type": "EmptyImage", "inputs": {f"widht{n}": 1 for n in range(1000)}}
+    graph = saved() | {f"x{n}": node for n in range(50)}
+    graph |= {
+        f"s{n}": {"class_type": "PreviewImage", "inputs": {"images": [f"x{n}", 0]}}
+        for n in range(50)
+    }
+    start = time.monotonic()
+    document = problem(posted(own, "/workflow", {"workflow": graph}), 422, "bad-graph")
+    assert time.monotonic() - start < 5
+    assert document["more_errors"] > 40_000
+
+
+def test_others_are_answered_while_a_graph_is_checked(own: Api) -> None:
+    graph = saved()
+    graph["1"]["inputs"]["width"] = [[1]] * 100_000
+    body = json.dumps({"workflow": graph})
+
+    async def both() -> tuple[httpx.Response, list[float]]:
+        client = own.service.client
+        sending = asyncio.create_task(client.post("/workflow", content=body, headers=AS_JSON))
+        waits: list[float] = []
+        while not sending.done():
+            start = time.monotonic()
+            assert (await client.get("/health")).status_code == 200
+            waits.append(time.monotonic() - start)
+            await asyncio.sleep(0.01)
+        return await sending, waits
+
+    reply, waits = own.run(both())
+    problem(reply, 422, "bad-graph")
+    assert len(waits) > 1
 
 
 def test_a_thousand_faults_are_counted(own: Api) -> None:

@@ -949,6 +949,8 @@ def test_command_shows_problems_by_param(
         ["workflow", "--workflow", "graph.json", "--files", "a.png=missing.png"],
         ["flux", "--prompt", "x", "-o", "missing/fox.png"],
         ["flux", "--prompt", "x", "-o", "missing/"],
+        ["flux", "--prompt", "x", "-o", "-"],
+        ["flux", "--prompt", "x", "-o", "/dev/null"],
         ["flux", "--prompt", "x", "-o", "graph.json/fox.png"],
         ["flux", "--prompt", "x", "--url", "nowhere"],
         ["flux", "--prompt", "x", "--key", f"{KEY} \n{KEY}"],
@@ -996,6 +998,15 @@ def test_output_that_cannot_be_written_is_not_lost(
     err = capsys.readouterr().err
     assert "No space left on device" in err
     assert f"python -m build.client job {JOB} -o FILE" in err
+
+
+def test_a_link_stays_one(server: Server, command: Callable[..., int], tmp_path: Path) -> None:
+    server.on("POST /flux", done())
+    (tmp_path / "fox.webp").write_bytes(b"old")
+    (tmp_path / "link.webp").symlink_to("fox.webp")
+    assert command("flux", "--prompt", "x", "-o", "link.webp") == 0
+    assert (tmp_path / "link.webp").is_symlink()
+    assert (tmp_path / "fox.webp").read_bytes() == WEBP
 
 
 class Terminal(io.StringIO):

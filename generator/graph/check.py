@@ -45,6 +45,8 @@ _FRONTEND_INPUTS: Final = {
 }
 # The engine checks a graph by recursion along its links; Python's limit stops it at some 975 nodes.
 _DEEPEST: Final = 950
+# Of more inputs than these that a class does not have, the nearest names are not looked for.
+_MOST_HINTED: Final = 20
 # Python writes no integers of thousands of digits, which JSON may hold.
 _LONGEST_ID: Final = 10**18
 
@@ -174,7 +176,9 @@ class _Check:
             yield Finding("frontend-input", "warning", message, node, name, "leave it out")
         elif not class_type.open:
             message = f"{class_type.name} has no such input"
-            hint = did_you_mean(name, class_type.inputs)
+            # Looking for near names takes its time; whoever has that many faults needs no hints.
+            is_lost = len(self.nodes[node]) > _MOST_HINTED + len(class_type.inputs)
+            hint = None if is_lost else did_you_mean(name, class_type.inputs)
             yield Finding("unknown-input", "error", message, node, name, hint)
         if link := followed(value):
             yield from self._check_source(node, name, link)

@@ -166,6 +166,8 @@ def _add_about(
     app.add_api_route("/", welcome, include_in_schema=False)
     for path, function in {"/health": health, "/ready": ready, "/workflows": workflows}.items():
         app.add_api_route(path, function, response_class=JSONResponse, tags=["about"])
+        # For uptime checks, which want no body; the server leaves it out.
+        app.add_api_route(path, function, methods=["HEAD"], include_in_schema=False)
 
 
 def _about(endpoint: Endpoint) -> dict[str, Any]:

@@ -42,9 +42,9 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
         job = await _job(backend, request, 0)
         outputs = job.result.outputs if job.result else ()
         number = request.path_params["number"]
-        if number >= len(outputs):
+        if number not in map(str, range(len(outputs))):
             raise Problem("not-found", f"this job has {len(outputs)} outputs, numbered from 0")
-        return output_response(job, outputs[number])
+        return output_response(job, outputs[int(number)])
 
     async def cancel(request: Request) -> Response:
         """Stop the job, and return it once it has stopped."""
@@ -61,7 +61,7 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
     routes: dict[str, tuple[str, str, Callable[[Request], Awaitable[Response]]]] = {
         "get": ("GET", "/jobs/{job}", get),
         "result": ("GET", "/jobs/{job}/result", result),
-        "output": ("GET", "/jobs/{job}/outputs/{number:int}", output),
+        "output": ("GET", "/jobs/{job}/outputs/{number}", output),
         "cancel": ("DELETE", "/jobs/{job}", cancel),
     }
     for name, (method, path, function) in routes.items():
@@ -125,11 +125,15 @@ def problem_of(gateway: Gateway, job: Job) -> Problem | None:
     if job.failure is None:
         return None
     failure = job.failure
-    if not failure.errors:
-        return Problem(failure.code, failure.detail, job=job.id)
     endpoint = gateway.endpoints.get(job.route)
     param = endpoint.graph_param if endpoint else None
+    # A graph that the caller sent is the caller's fault.
+    status = 422 if param and failure.code == "engine-refused" else None
     faults: list[Fault] = []
+    if not failure.errors:
+        if param and status:
+            faults.append(Fault(pointer(param), failure.detail))
+        return Problem(failure.code, failure.detail, faults, status=status, job=job.id)
     for error in failure.errors:
         detail = error.message + (f": {error.details}" if error.details else "")
         inside = ("inputs", error.input) if error.input else ()
@@ -142,8 +146,6 @@ def problem_of(gateway: Gateway, job: Job) -> Problem | None:
         }
         given = {k: v for k, v in extra.items() if v is not None}
         faults.append(Fault(place, detail, given))
-    # A graph that the caller sent is the caller's fault.
-    status = 422 if param and failure.code == "engine-refused" else None
     first = {k: v for k, v in faults[0].extra.items() if k != "input"}
     return Problem(failure.code, failure.detail, faults, status=status, job=job.id, **first)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvicorn
 import uvloop
@@ -250,7 +251,11 @@ def greeting(app: FastAPI, url: str, engine: str, missing: Collection[str] = ())
 
 def _engine_url(text: str) -> str:
     """Return a URL; an address alone is meant as one."""
-    return text if "://" in text else f"http://{text}"
+    url = text if "://" in text else f"http://{text}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL such as http://127.0.0.1:8188")
+    return url
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -186,10 +186,14 @@ class Reply:
             OSError: when the file cannot be written.
         """
         target = self._target(Path(path))
-        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        if target.exists() and not target.is_file():
+            raise OSError(f"{target} is no ordinary file")
+        # Where a link leads is written, and the link stays.
+        file = target.resolve()
+        part = file.with_name(f".{secrets.token_hex(8)}.part")
         try:
             part.write_bytes(self.data)
-            part.replace(target)
+            part.replace(file)
         finally:
             part.unlink(missing_ok=True)
         return target

@@ -1,5 +1,6 @@
 """Request bodies: JSON, or the parts of a form, read within a limit."""
 
+import asyncio
 import json
 import re
 from collections import Counter
@@ -23,6 +24,10 @@ _MOST_PARTS: Final = 500
 _MOST_DIGITS: Final = 400
 # A graph has thousands of nodes at most; each key that is wrong takes its time.
 _MOST_KEYS: Final = 10_000
+# Commas stand between values; a large graph has tens of thousands, and each value costs memory.
+_MOST_COMMAS: Final = 300_000
+# Larger texts are parsed in a thread, so that others are answered meanwhile.
+_LARGE: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,9 @@ async def read_body(request: Request, max_bytes: int) -> Body:
     if media_type == _JSON or (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        return Body(parse_json(b"".join([chunk async for chunk in stream])))
+        data = b"".join([chunk async for chunk in stream])
+        parse = asyncio.to_thread(parse_json, data) if len(data) > _LARGE else None
+        return Body(await parse if parse else parse_json(data))
     if media_type == _FORM:
         return await _read_form(request, stream, max_bytes)
     given = f"it is {show(media_type)}" if media_type else "it has no Content-Type"
@@ -80,11 +87,13 @@ def parse_json(data: bytes | str) -> Any:
     whoever checks the value can say which one it is.
 
     Raises:
-        Problem: when it is no JSON in UTF-8, nests too deep, or has a key twice or
-            too many keys in an object.
+        Problem: when it is no JSON in UTF-8, nests too deep, has too many values, or has a key
+            twice or too many keys in an object.
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
+        if text.count(",") > _MOST_COMMAS:
+            raise Problem("too-large", f"the JSON has more than {_MOST_COMMAS} values")
         return json.loads(text, parse_constant=float, parse_int=_integer, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise Problem(

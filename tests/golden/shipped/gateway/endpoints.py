@@ -1,9 +1,12 @@
 """Endpoints: a request is checked, becomes a graph, and runs as a job."""
 
+import asyncio
+
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..graph.convert import is_ui
 from ..graph.prompt import NoPositiveTextError
 from ..params import media_fields
 from .access import owner_of
@@ -53,9 +56,13 @@ async def _work(
     """
     if param := endpoint.graph_param:
         _check_wrapped(body.values, param)
-    item, uploads = read_item(
-        endpoint.request, body, endpoint.graph_param, gateway.graphs.converted
-    )
+        # A graph may be large; others are answered while it is read and checked.
+        reading = asyncio.to_thread(
+            read_item, endpoint.request, body, param, gateway.graphs.converted
+        )
+        item, uploads = await reading
+    else:
+        item, uploads = read_item(endpoint.request, body)
     item, files = await read_media(gateway.media, item, uploads)
     graph_files: dict[str, MediaFile] = {}
     if endpoint.graph:
@@ -87,6 +94,6 @@ def _check_wrapped(values: object, param: str) -> None:
     """Refuse a body that is a graph itself, with how to send it."""
     if isinstance(values, dict) and param not in values:
         nodes = [v for v in values.values() if isinstance(v, dict) and "class_type" in v]
-        if nodes:
+        if nodes or is_ui(values):
             detail = f"this looks like a graph alone; send it as the param {param}"
             raise Problem("bad-params", detail, [Fault(pointer(param), "this param is required")])

@@ -1,5 +1,6 @@
 """Graphs on their way to an engine: what the engine would refuse, and files that are not there."""
 
+import asyncio
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -113,7 +114,7 @@ class Graphs:
         inputs = list(self._inputs(graph))
         named = ((value, taken) for _, _, value, taken in inputs if taken.folders)
         known, unread = await self._known(named, backend)
-        faults = list(self._faults(graph, param, known))
+        faults = await asyncio.to_thread(lambda: list(self._faults(graph, param, known)))
         listed = _Listed(backend)
         if not faults:
             for node, name, value, taken in inputs:

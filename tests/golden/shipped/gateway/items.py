@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, get_origin
 from pydantic import ValidationError
 
 from ..graph.words import show
-from ..params import Request, media_fields
+from ..params import SURROGATE, Request, media_fields
 from .bodies import Body, Upload, parse_json
 from .media import MediaError, MediaFile, MediaReader
 from .problems import Fault, Problem, of_validation, pointer
@@ -47,6 +47,11 @@ def read_item(
     uploads = Uploads()
     if body.is_form:
         values, uploads = _form(model, body)
+    if isinstance(values, dict) and (broken := next(filter(SURROGATE.search, values), None)):
+        fault = Fault(
+            pointer(broken), "Name should be valid Unicode text", {"code": "string_unicode"}
+        )
+        raise Problem("bad-params", str(fault), [fault])
     if graph_param and converted and isinstance(values, dict) and graph_param in values:
         values = {**values, graph_param: converted(values[graph_param], graph_param)}
     try:
