@@ -346,7 +346,7 @@ def test_what_is_no_comfyui(
         server.shutdown(socket.SHUT_RDWR)
     shown = capsys.readouterr()
     assert shown.err.startswith("error: ")
-    assert "does not answer" in shown.err
+    assert ("is no URL" if kind == "other scheme" else "does not answer") in shown.err
     assert shown.out == ""
 
 

@@ -18,7 +18,7 @@ import uvloop
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..utils.comfyui_errors import EngineError
+from ..utils.comfyui_errors import EngineError, EngineUnreachable
 from ..utils.comfyui_files import Directories
 from ..utils.comfyui_needs import Needs
 from .access import Access, Loopback
@@ -192,7 +192,9 @@ def main(
 
     async def run() -> None:
         with listen(options.port) as listener:
-            async with LocalBackend(options.comfyui_url, directories, prices=prices) as backend:
+            async with LocalBackend(
+                _engine_url(options.comfyui_url), directories, prices=prices
+            ) as backend:
                 await serve(create_api, backend, listener, origins)
 
     try:
@@ -250,11 +252,15 @@ def greeting(app: FastAPI, url: str, engine: str, missing: Collection[str] = ())
 
 
 def _engine_url(text: str) -> str:
-    """Return a URL; an address alone is meant as one."""
+    """Return a URL; an address alone is meant as one.
+
+    Raises:
+        EngineUnreachable: when it is none of HTTP.
+    """
     url = text if "://" in text else f"http://{text}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL such as http://127.0.0.1:8188")
+        raise EngineUnreachable(f"{text!r} is no URL such as http://127.0.0.1:8188")
     return url
 
 
@@ -266,7 +272,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--comfyui-url",
         required=True,
-        type=_engine_url,
         metavar="URL",
         help="such as http://127.0.0.1:8188",
     )
