@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return COULD_NOT_RUN
+    except KeyboardInterrupt:
+        return _refuse("interrupted")
 
 
 def _parser() -> argparse.ArgumentParser:

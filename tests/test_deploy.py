@@ -300,6 +300,17 @@ def test_a_deployed_app_that_does_not_say_what_it_is(
     assert call.cancelled is (type(ending) is TimeoutError)
 
 
+@pytest.mark.usefixtures("fake")
+def test_a_plan_that_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(modal_app, "ModalApp", FakeApp)
+    monkeypatch.setattr(modal_app, "has_token", lambda: True)
+    monkeypatch.setattr(FakeApp, "deployed", KeyboardInterrupt())
+    assert main(["plan", "--project", str(tmp_path)]) == 2
+    assert capsys.readouterr() == ("", "error: interrupted\n")
+
+
 # Waiting for the new version
 
 
