@@ -68,9 +68,9 @@ def listen(port: int) -> socket.socket:
 
 
 class _WholeReplies(asyncio.Transport):
-    """Writes at the end of a turn of the event loop what was written in it.
+    """Writes a reply's head and body together: sent apart, they wake the caller twice.
 
-    A reply's head and body are written apart; sent apart, they wake the caller twice.
+    A part that none follows goes out at the end of the event loop's turn.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -80,9 +80,11 @@ class _WholeReplies(asyncio.Transport):
         self._parts: list[bytes | bytearray | memoryview] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._parts:
-            self._loop.call_soon(self._flush)
         self._parts.append(data)
+        if len(self._parts) > 1:
+            self._flush()
+        else:
+            self._loop.call_soon(self._flush)
 
     def close(self) -> None:
         self._flush()
