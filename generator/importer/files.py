@@ -24,7 +24,7 @@ def write_all(files: Mapping[Path, str]) -> None:
             staged[path] = _staged(path, text.encode())
         for path, stage in staged.items():
             stage.replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         for path, data in before.items():
             if path in staged and not staged[path].exists():
                 _put_back(path, data)

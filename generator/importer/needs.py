@@ -207,8 +207,9 @@ def _source(
     model = fitting[0].model
     folder = model.get("directory")
     if folder not in taken.folders:
-        if len(taken.folders) > 1 and folder:
-            return Undecided(f"the folder of {file}: the file says {show(folder)}", node)
+        if len(taken.folders) > 1:
+            said = f"the file says {show(folder)}" if folder else "the file says none"
+            return Undecided(f"the folder of {file}: {said}", node)
         folder = taken.folders[0]
     url = str(model.get("url", ""))
     source = _hub_source(url) or _url_source(url, model)

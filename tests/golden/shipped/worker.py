@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,6 +130,7 @@ class Worker:
         )
         self._engine = Engine(url, Directories.below(settings.directory))
         self._info: EngineInfo | None = None
+        self._started: float | None = None
         self._failure: Failure | None = None
         # Set while it is known whether runs can be taken: not during a start.
         self._settled = asyncio.Event()
@@ -143,6 +144,7 @@ class Worker:
         try:
             self._place_models()
             self._info = await self._process.start()
+            self._started = time.time()
             await self._engine.connect()
             await self._check_engine()
         except Exception as error:
@@ -189,9 +191,18 @@ class Worker:
             elif isinstance(error, EngineInterrupted) and error.requested:
                 # By whoever cancelled the job, which the store knows; else because ComfyUI is gone.
                 end = End.of(Failure("engine-lost", "the engine ended in mid-run"))
+        except (BackendUnavailableError, OSError) as error:
+            _log.exception("job %s: its uploaded model files cannot be fetched", work.job)
+            detail = f"an uploaded model file cannot be fetched: {_reason(error)}"
+            end = End.of(Failure("engine-not-started", detail))
         finally:
             teller.stop()
-        return await self._jobs.end(work.job, end)
+        try:
+            return await self._jobs.end(work.job, end)
+        except BackendUnavailableError:
+            # What was made is paid for; whoever asks for this call gets it all the same.
+            _log.exception("job %s: nobody was told how it ended", work.job)
+            return end
 
     def _place_models(self) -> None:
         """Put model files where ComfyUI looks for them; an uploaded one gives way to a declared."""
@@ -221,12 +232,8 @@ class Worker:
         """Fetch the model files of a graph that were uploaded since the container started."""
         if self._uploads is None:
             return
-        named = {
-            value
-            for node in work.graph.values()
-            for value in node["inputs"].values()
-            if isinstance(value, str) and is_listed_name(value)
-        }
+        texts = (text for node in work.graph.values() for text in _texts(node["inputs"]))
+        named = {text for text in texts if is_listed_name(text)}
         unknown = {name for name in named if not _is_there(self._models, name)}
         if not unknown:
             return
@@ -243,7 +250,10 @@ class Worker:
         _log.error("%s; starting it again:%s", reason, _tail(self._process))
         self._settled.clear()
         try:
+            # What it has started itself may have outlived it, and hold the port or the GPU.
+            await self._process.stop()
             self._info = await self._process.start()
+            self._started = time.time()
             await self._check_engine()
         except Exception as error:
             await self._fail(error)
@@ -280,7 +290,7 @@ class Worker:
             ready=self._failure is None,
             engine=engine_name(info) if info else None,
             gpu=gpu_of(info.device, settings.prices) if info else None,
-            last_start=time.time(),
+            last_start=self._started,
             last_error=last_error,
             group=settings.group,
         )
@@ -337,6 +347,15 @@ def _reason(error: Exception) -> str:
 
 def _tail(process: EngineProcess) -> str:
     return "".join(f"\n  {line}" for line in process.output)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts in an input's value; some classes take mappings of them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _is_there(models: Path, name: str) -> bool:

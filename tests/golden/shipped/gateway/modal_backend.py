@@ -101,7 +101,12 @@ class ModalBackend:
     async def submit(self, work: Work) -> None:
         """Start a job, and return when every gateway can answer for it."""
         call = await self._calls.spawn(work)
-        await self._jobs.add(work.job, Record.of(work, call, time.time()))
+        try:
+            await self._jobs.add(work.job, Record.of(work, call, time.time()))
+        except BaseException:
+            # Nobody could ask for it, and it would be billed.
+            await self._calls.cancel(call)
+            raise
 
     async def wait(self, job: str, seconds: float) -> Job:
         """Return a job once it has ended, or as it is after a time."""

@@ -182,4 +182,6 @@ async def take_no_more_calls() -> None:
 
 def unavailable(error: Exception) -> BackendUnavailableError:
     """Return what the gateway says when Modal does not answer."""
-    return BackendUnavailableError(f"Modal does not answer: {error or type(error).__name__}")
+    # Its words may name what is nobody's business: objects, addresses, Secrets.
+    _log.warning("Modal does not answer: %s: %s", type(error).__name__, error)
+    return BackendUnavailableError("Modal does not answer")
