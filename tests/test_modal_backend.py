@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 
 from templates.gateway.backend import (
+    BackendUnavailableError,
     Failure,
     JobEndedError,
     Result,
@@ -323,5 +324,20 @@ def test_respond_async_is_a_job_however_soon_it_ends(end: End) -> None:
             assert (document["problem"] is not None) == (end is FAILED)
             result = await client.get(f"{reply.headers['location']}/result")
             assert result.status_code == (500 if end is FAILED else 200)
+
+    run(test())
+
+
+def test_a_job_that_cannot_be_recorded_is_not_run() -> None:
+    async def test() -> None:
+        modal = Modal()
+
+        async def put(*_: object, **__: object) -> bool:
+            raise BackendUnavailableError("Modal does not answer")
+
+        modal.table.put = put  # type: ignore[method-assign]
+        with pytest.raises(BackendUnavailableError):
+            await modal.backend.submit(WORK)
+        assert modal.calls.cancelled == ["fc-1"]
 
     run(test())

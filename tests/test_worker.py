@@ -1,6 +1,7 @@
 """The GPU worker without Modal, on a preview engine: what it keeps, what it says, when it makes way."""
 
 import asyncio
+import copy
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -10,12 +11,13 @@ from typing import Any
 import pytest
 
 from generator.ports import free_port
-from templates.gateway.backend import Status, Work
+from templates.gateway.backend import BackendUnavailableError, Status, Work
 from templates.gateway.job_store import CANCELLED, JobStore
 from templates.utils.comfyui import Engine
 from templates.utils.comfyui_errors import EngineFailed, EngineInterrupted
+from templates.utils.comfyui_records import Graph
 from templates.utils.downloads import ModelFile, Places
-from templates.worker import Worker, WorkerSettings
+from templates.worker import Uploads, Worker, WorkerSettings
 
 from .conftest import ROOT
 from .test_modal_backend import MemoryTable
@@ -80,7 +82,11 @@ def settings(base: Path, **changes: Any) -> WorkerSettings:
     )
 
 
-def work(said: WorkerSettings, test: Callable[[Container], Awaitable[None]]) -> None:
+def work(
+    said: WorkerSettings,
+    test: Callable[[Container], Awaitable[None]],
+    uploads: Uploads | None = None,
+) -> None:
     """Start a worker, do something with it, and stop it."""
 
     async def run() -> None:
@@ -90,7 +96,7 @@ def work(said: WorkerSettings, test: Callable[[Container], Awaitable[None]]) -> 
         async def retire() -> None:
             await container.retire()
 
-        container = Container(Worker(said, jobs, retire=retire), jobs, table)
+        container = Container(Worker(said, jobs, retire=retire, uploads=uploads), jobs, table)
         await container.worker.start()
         try:
             await test(container)
@@ -210,3 +216,56 @@ def test_the_command(tmp_path: Path) -> None:
     said = settings(tmp_path, flags=["--highvram"])
     assert said.command[:2] == [sys.executable, "main.py"]
     assert said.command[-3:] == ["--disable-auto-launch", "--disable-api-nodes", "--highvram"]
+
+
+class Uploaded:
+    """A Volume with one LoRA, which can be out of reach."""
+
+    is_there = True
+
+    async def paths(self) -> list[str]:
+        if not self.is_there:
+            raise BackendUnavailableError("Modal does not answer")
+        return ["loras/new.safetensors"]
+
+    async def fetch(self, path: str, target: Path) -> None:
+        target.write_text(path)
+
+
+def with_lora() -> Work:
+    """Return work whose LoRA stands in a mapping, as Power Lora Loader takes it."""
+    graph: Graph = copy.deepcopy(GRAPH)
+    graph["1"]["inputs"]["lora_1"] = {"on": True, "lora": "new.safetensors"}
+    return replace(WORK, graph=graph)
+
+
+def test_uploads_that_stand_in_mappings_are_fetched(tmp_path: Path) -> None:
+    async def test(container: Container) -> None:
+        assert (await container.worker.run(with_lora())).status is Status.SUCCEEDED
+
+    said = settings(tmp_path)
+    work(said, test, Uploaded())
+    assert (said.directory / "models/loras/new.safetensors").read_text() == "loras/new.safetensors"
+
+
+def test_uploads_that_cannot_be_fetched_are_said(tmp_path: Path) -> None:
+    async def test(container: Container) -> None:
+        end = await container.worker.run(with_lora())
+        assert end.failure is not None
+        assert end.failure.code == "engine-not-started"
+        assert "Modal does not answer" in end.failure.detail
+
+    uploads = Uploaded()
+    uploads.is_there = False
+    work(settings(tmp_path), test, uploads)
+
+
+def test_a_result_that_nobody_can_be_told_of_is_returned(tmp_path: Path) -> None:
+    async def test(container: Container) -> None:
+        async def put(*_: object, **__: object) -> bool:
+            raise BackendUnavailableError("Modal does not answer")
+
+        container.table.put = put  # type: ignore[method-assign]
+        assert (await container.worker.run(WORK)).status is Status.SUCCEEDED
+
+    work(settings(tmp_path), test)
