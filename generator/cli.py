@@ -379,7 +379,8 @@ def _lint(root: Path, options: argparse.Namespace) -> int:
 
 
 def _convert(root: Path, options: argparse.Namespace) -> int:
-    from .conversion import convert_file, targets, write
+    from .conversion import convert_file, targets
+    from .whole_files import write_all
 
     if options.out is None and len(options.files) > 1:
         return _refuse("several files go into a folder: give one with -o DIR")
@@ -407,7 +408,7 @@ def _convert(root: Path, options: argparse.Namespace) -> int:
             sys.stdout.write(converted.text)
             continue
         try:
-            write(converted.text, places[path])
+            write_all({places[path]: converted.text})
         except OSError as error:
             return _refuse(f"{places[path]} cannot be written: {error.strerror}")
     diagnostics = sorted_once(diagnostics)

@@ -1,11 +1,9 @@
 """Convert files from ComfyUI's UI format to its API format."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from .diagnostics import Diagnostic, has_errors
 from .graph.catalog import Catalog
@@ -67,28 +65,3 @@ def targets(paths: Iterable[Path], folder: Path) -> dict[Path, Path]:
             raise ValueError(f"{taken[target]} and {path} would both become {target}")
         found[path] = target
     return found
-
-
-def write(text: str, target: Path) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: when it cannot be written; what was there before is still there.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}-", delete=False
-    ) as file:
-        written = Path(file.name)
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            # As if it had been opened for writing: a temporary file is the owner's alone.
-            mask = os.umask(0)
-            os.umask(mask)
-            written.chmod(0o666 & ~mask)
-            written.replace(target)
-        except BaseException:
-            written.unlink(missing_ok=True)
-            raise

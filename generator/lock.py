@@ -17,12 +17,12 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Final
 
 from .diagnostics import Diagnostic, Severity
 from .graph.words import show
 from .spec import Model, Models, Pack, Settings
+from .whole_files import write_all
 
 LOCK_FILE: Final = "generator.lock"
 # Stands for the gateway's image where others are named by their group.
@@ -226,19 +226,10 @@ def write_lock(lock: Lock, root: Path) -> bool:
     Raises:
         OSError: when the disk refuses.
     """
-    path, data = root / LOCK_FILE, text_of(lock).encode()
-    if path.exists() and path.read_bytes() == data:
+    path, text = root / LOCK_FILE, text_of(lock)
+    if path.exists() and path.read_bytes() == text.encode():
         return False
-    with NamedTemporaryFile(dir=root, prefix=f".{LOCK_FILE}-", delete=False) as file:
-        new = Path(file.name)
-        try:
-            file.write(data)
-            file.flush()
-            new.chmod(0o644)
-            new.replace(path)
-        except OSError:
-            new.unlink()
-            raise
+    write_all({path: text})
     return True
 
 

@@ -55,6 +55,15 @@ def fits(document: Any, kind: Kind) -> bool:
     return bool(_validator(kind).is_valid(document))
 
 
+def first_fault(document: Any, schema: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a document that has no positions, by its path; None if nothing."""
+    faults = sorted(Draft7Validator(schema).iter_errors(document), key=lambda f: list(f.path))
+    if not faults:
+        return None
+    place = "/".join(map(str, faults[0].path))
+    return f"{place}: {faults[0].message}" if place else faults[0].message
+
+
 def schema(kind: Kind) -> dict[str, Any]:
     """Return the JSON Schema (draft-07) of a kind of file."""
     loaded: dict[str, Any] = json.loads((SCHEMAS / f"{kind}.schema.json").read_bytes())

@@ -218,65 +218,55 @@ def test_make_serve(started: dict[str, Served]) -> None:
     served.check_gone(url)
 
 
-def test_an_engine_of_ones_own(tmp_path: Path) -> None:
-    """It is used as it is, told to stop what is in flight, and left running."""
-    command = [sys.executable, "-m", "generator.preview", "--port", "0", "--pace", "10"]
-    command += [f"--model={model}" for model in MODELS]
+@contextlib.contextmanager
+def own_engine(folder: Path, *options: str) -> Iterator[tuple[Served, str]]:
+    """Run a preview engine, and the API for it; yield what serves, and the engine's URL."""
+    command = [sys.executable, "-m", "generator.preview", "--port", "0", *options]
     with subprocess.Popen(
-        [*command, "--base-directory", str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [*command, "--base-directory", str(folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as engine:
         try:
             assert engine.stdout is not None
             engine_url = engine.stdout.readline().split()[-1]
             command = [sys.executable, "-m", "build.api", "--port", "0"]
-            served = Served([*command, "--comfyui-url", engine_url], tmp_path)
+            served = Served([*command, "--comfyui-url", engine_url], folder)
             try:
-                url = served.url()
-                body, prefer = {**FLUX, "steps": 100}, {"Prefer": "respond-async"}
-                assert httpx.post(f"{url}/flux", json=body, headers=prefer).status_code == 202
-                while not httpx.get(f"{engine_url}/queue").json()["queue_running"]:
-                    time.sleep(0.01)
-                assert served.end(signal.SIGTERM) == 0
-                served.check_gone(url)
-                left = httpx.get(f"{engine_url}/queue").json()
-                assert left == {"queue_running": [], "queue_pending": []}
+                yield served, engine_url
             finally:
                 served.kill()
         finally:
             engine.terminate()
+
+
+def test_an_engine_of_ones_own(tmp_path: Path) -> None:
+    """It is used as it is, told to stop what is in flight, and left running."""
+    models = [f"--model={model}" for model in MODELS]
+    with own_engine(tmp_path, "--pace", "10", *models) as (served, engine_url):
+        url = served.url()
+        body, prefer = {**FLUX, "steps": 100}, {"Prefer": "respond-async"}
+        assert httpx.post(f"{url}/flux", json=body, headers=prefer).status_code == 202
+        while not httpx.get(f"{engine_url}/queue").json()["queue_running"]:
+            time.sleep(0.01)
+        assert served.end(signal.SIGTERM) == 0
+        served.check_gone(url)
+        left = httpx.get(f"{engine_url}/queue").json()
+        assert left == {"queue_running": [], "queue_pending": []}
 
 
 def test_what_an_engine_of_ones_own_lacks_is_said(tmp_path: Path) -> None:
     """It is said at the start, by route; the request that is shown is one that works."""
-    command = [sys.executable, "-m", "generator.preview", "--port", "0", "--no-packs"]
-    command += [f"--model={model}" for model in MODELS if "schnell" not in model]
-    with subprocess.Popen(
-        [*command, "--base-directory", str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as engine:
-        try:
-            assert engine.stdout is not None
-            engine_url = engine.stdout.readline().split()[-1]
-            command = [sys.executable, "-m", "build.api", "--port", "0"]
-            served = Served([*command, "--comfyui-url", engine_url], tmp_path)
-            try:
-                served.url()
-                shown = served.read(r"^try: curl -X POST \S+/flux-dev ")
-                assert shown
-                lacking = re.findall(
-                    r"^warning: (\S+) cannot run .* has no (.*)", served.text, re.M
-                )
-                assert dict(lacking) == {
-                    "/flux": "model file checkpoints/flux1-schnell-fp8.safetensors",
-                    "/flux-instantid": "node class ApplyInstantIDAdvanced, InstantIDFaceAnalysis, "
-                    "InstantIDModelLoader",
-                    "/seedvr2": "node class SeedVR2LoadDiTModel, SeedVR2LoadVAEModel, "
-                    "SeedVR2VideoUpscaler",
-                }
-                served.end(signal.SIGTERM)
-            finally:
-                served.kill()
-        finally:
-            engine.terminate()
+    models = [f"--model={model}" for model in MODELS if "schnell" not in model]
+    with own_engine(tmp_path, "--no-packs", *models) as (served, _):
+        served.url()
+        assert served.read(r"^try: curl -X POST \S+/flux-dev ")
+        lacking = re.findall(r"^warning: (\S+) cannot run .* has no (.*)", served.text, re.M)
+        assert dict(lacking) == {
+            "/flux": "model file checkpoints/flux1-schnell-fp8.safetensors",
+            "/flux-instantid": "node class ApplyInstantIDAdvanced, InstantIDFaceAnalysis, "
+            "InstantIDModelLoader",
+            "/seedvr2": "node class SeedVR2LoadDiTModel, SeedVR2LoadVAEModel, SeedVR2VideoUpscaler",
+        }
+        served.end(signal.SIGTERM)
 
 
 # Engines that end

@@ -30,18 +30,10 @@ def add_commands(commands: Any, add: Add, validated: Validated) -> None:
     `add` adds a parser with the general options; `validated` checks the specs and reports.
     """
 
-    def plan(root: Path, options: argparse.Namespace) -> int:
-        code, checked = validated(root, options)
-        return code if checked is None else _plan(checked, root, options)
-
-    def deploy(root: Path, options: argparse.Namespace) -> int:
-        code, checked = validated(root, options)
-        return code if checked is None else _deploy(checked, root, options)
-
     parser = add(
         commands,
         "plan",
-        plan,
+        _of_checked(validated, _plan),
         "show what the next deploy changes and costs",
         "Compares the build with what is deployed: routes and whether callers are broken, image "
         "layers, models, GPUs, scaling, costs and licences. Exit codes: 0 nothing would break, 1 "
@@ -59,7 +51,7 @@ def add_commands(commands: Any, add: Add, validated: Validated) -> None:
     parser = add(
         commands,
         "deploy",
-        deploy,
+        _of_checked(validated, _deploy),
         "deploy the app to Modal",
         "Checks, builds, shows the plan, fetches models that are missing, deploys, and waits until "
         "the new version answers. Exit codes: 0 deployed, 1 refused or failed, 2 something is "
@@ -83,15 +75,23 @@ def add_commands(commands: Any, add: Add, validated: Validated) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="who gets the key")
 
 
-def _add_upload(commands: Any, add: Add, validated: Validated) -> None:
-    def upload(root: Path, options: argparse.Namespace) -> int:
-        code, checked = validated(root, options)
-        return code if checked is None else _upload(checked, root, options)
+def _of_checked(
+    validated: Validated, run: Callable[[Checked, Path, argparse.Namespace], int]
+) -> Callable[[Path, argparse.Namespace], int]:
+    """Return a command that runs once the specs are checked, and ends where they have errors."""
 
+    def command(root: Path, options: argparse.Namespace) -> int:
+        code, checked = validated(root, options)
+        return code if checked is None else run(checked, root, options)
+
+    return command
+
+
+def _add_upload(commands: Any, add: Add, validated: Validated) -> None:
     parser = add(
         commands,
         "upload",
-        upload,
+        _of_checked(validated, _upload),
         "upload a LoRA or another model file to a Volume of the app",
         "Reads the header of a safetensors file, sees whether an endpoint can use it, and uploads it. "
         "Callers may name it from then on; nothing is deployed for that. Exit codes: 0 uploaded, 1 "

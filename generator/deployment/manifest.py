@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from jsonschema import Draft7Validator
-
 from ..graph.words import show
+from ..schema import first_fault
 
 Manifest = dict[str, Any]
 
@@ -120,10 +119,7 @@ def checked_manifest(found: Any, name: str) -> Manifest:
     """
     if not isinstance(found, dict) or not {"spec", "generator", "routes"} <= set(found):
         raise ManifestError(f"{name}: this is no manifest.json of a build")
-    faults = sorted(Draft7Validator(_SCHEMA).iter_errors(found), key=lambda fault: list(fault.path))
-    if faults:
-        place = "/".join(map(str, faults[0].path))
-        what = f"{place}: {faults[0].message}" if place else faults[0].message
+    if what := first_fault(found, _SCHEMA):
         raise ManifestError(
             f"{name}: the manifest of generator {show(found['generator'])} cannot be compared: "
             f"{show(what)}"

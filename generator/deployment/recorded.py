@@ -1,14 +1,13 @@
 """Seconds that runs took, in seconds.json of a project: by route, with the GPU that they ran on."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from jsonschema import Draft7Validator
-
 from ..graph.words import show
+from ..schema import first_fault
+from ..whole_files import write_all
 
 FILE: Final = "seconds.json"
 
@@ -49,10 +48,7 @@ def read_recorded(root: Path) -> Recorded:
         raise RecordError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: this is no JSON: {error}") from error
-    faults = sorted(Draft7Validator(_SCHEMA).iter_errors(found), key=lambda fault: list(fault.path))
-    if faults:
-        place = "/".join(map(str, faults[0].path))
-        what = f"{place}: {faults[0].message}" if place else faults[0].message
+    if what := first_fault(found, _SCHEMA):
         raise RecordError(
             f'{path}: {show(what)}; write {{"/flux": {{"seconds": 3.5, "gpu": "L40S"}}}}'
         )
@@ -72,12 +68,8 @@ def record(root: Path, entries: Mapping[str, Mapping[str, Any]], by: str) -> Non
         if known.get(route, {}).get("by") == by or route not in known
     }
     path = root / FILE
-    part = path.with_suffix(f".{os.getpid()}.part")
+    text = json.dumps(dict(sorted({**known, **fresh}.items())), indent=2) + "\n"
     try:
-        part.write_text(
-            json.dumps(dict(sorted({**known, **fresh}.items())), indent=2) + "\n", "utf-8"
-        )
-        part.replace(path)
+        write_all({path: text})
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise RecordError(f"{path}: {error.strerror}") from error

@@ -9,7 +9,7 @@ from ..graph.words import show
 from ..lock import LOCK_FILE
 from ..names import WORKFLOW_NAME
 from ..project import load_project
-from .files import write_all
+from ..whole_files import write_all
 from .new import MODELS, Imported, import_new
 from .update import UpdateError, import_update
 

@@ -5,7 +5,7 @@ worker as it goes. `JOB/end` is how it ended: whoever writes it first decides, f
 cancelled as it succeeds must not be both. `worker/PROFILE/GROUP` says how a worker started last.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .backend import Failure, Job, Result, Status, Step, UnknownJobError, Work, Worker
@@ -124,24 +124,7 @@ class JobStore:
 
 def job_of(job: str, record: Record, at: Now | End) -> Job:
     """Return a job as callers see it."""
+    known = Job(job, record.route, record.owner, record.seed, record.created, at.status)
     if isinstance(at, Now):
-        return Job(
-            job,
-            record.route,
-            record.owner,
-            record.seed,
-            record.created,
-            status=at.status,
-            position=at.position,
-            step=at.step,
-        )
-    return Job(
-        job,
-        record.route,
-        record.owner,
-        record.seed,
-        record.created,
-        status=at.status,
-        result=at.result,
-        failure=at.failure,
-    )
+        return replace(known, position=at.position, step=at.step)
+    return replace(known, result=at.result, failure=at.failure)

@@ -14,6 +14,7 @@ from generator.cli import main
 from generator.ports import free_port
 from tests.conftest import ROOT
 from tests.engine import install
+from tests.jobs_contract import PROBE_YAML
 
 COMMIT = "c55fd7481626d8bee8044ea7512ea996d13a1b90"
 
@@ -46,13 +47,6 @@ scaling:
   region: [us-east]
 gateway: {{max_containers: 2, deadline: 60, cors_origins: ["https://app.example.com"]}}
 auth: {auth}
-"""
-MODELS_YAML = """\
-models: {}
-packs:
-  probe_nodes:
-    git: https://example.com/probe_nodes
-    commit: "0000000000000000000000000000000000000000"
 """
 WORKFLOWS = {
     "picture": """\
@@ -170,7 +164,7 @@ def write_project(
     auth: str = "api-key",
     real: bool | None = None,
     workflows: dict[str, str] | None = None,
-    models: str = MODELS_YAML,
+    models: str = PROBE_YAML,
     options: tuple[str, ...] = (),
     gpu: str = GPU_YAML,
 ) -> Project:

@@ -14,7 +14,7 @@ import pytest
 from tests.engine import install
 
 from .local import LocalModal
-from .project import MODELS_YAML, WORKFLOWS, Project, write_project
+from .project import PROBE_YAML, WORKFLOWS, Project, write_project
 
 WORKER = "L40sWorker.*"
 PICTURE = {"picture": WORKFLOWS["picture"].replace("params:", "packs: [probe_nodes]\nparams:")}
@@ -153,7 +153,7 @@ def test_packs_are_checked_out_at_their_commits(
             f"pack-{name}",
             real=False,
             workflows=PICTURE,
-            models=MODELS_YAML.replace("0" * 40, commit),
+            models=PROBE_YAML.replace("0" * 40, commit),
         )
         shutil.rmtree(project.comfyui / "custom_nodes")
         modal.deploy(project.folder)
@@ -201,7 +201,7 @@ def test_a_pack_that_does_not_import_fails_the_build(modal: LocalModal, tmp_path
 def test_a_pack_that_needs_a_gpu_is_asserted_by_the_worker(
     modal: LocalModal, tmp_path: Path
 ) -> None:
-    models = MODELS_YAML + "    needs_gpu_to_import: true\n"
+    models = PROBE_YAML + "    needs_gpu_to_import: true\n"
     project = write_project(tmp_path / "it", "gpu-pack", real=True, models=models)
     modal.deploy(project.folder)
     [step] = steps(modal, "gpu-pack", "classes.py")

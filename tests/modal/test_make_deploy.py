@@ -19,7 +19,7 @@ from tests.hub_server import HubServer, hub_server
 
 from .conftest import SECRETS
 from .local import PROXY_KEYS, SECONDS, LocalModal, local_modal
-from .project import MODELS_YAML, Project, write_project
+from .project import PROBE_YAML, Project, write_project
 
 KEY = {"X-API-Key": "secret-of-ann"}
 PICTURE = """\
@@ -283,7 +283,7 @@ def test_models_are_there_before_the_app(
             "with-models",
             real=False,
             workflows={"it": UPSCALED},
-            models=MODELS_YAML.replace("models: {}\n", models),
+            models=PROBE_YAML.replace("models: {}\n", models),
         )
         lock(project, locked(hub, "first", "0" * 64), locked(hub, "second"))
         before = modal.plane.deployments

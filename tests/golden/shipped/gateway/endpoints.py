@@ -32,7 +32,7 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
             raise Problem("workflow-off", f"{endpoint.route} is switched off; {hint}")
         body = await read_body(request, gateway.max_body_bytes)
         making = _work(gateway, backend, endpoint, request, body)
-        # Media take their time; without any, whether the caller is there is asked once.
+        # Media take their time, and are fetched for nobody who has gone.
         work = await (while_connected(request, making) if takes_media else making)
         await backend.submit(work)
         return await reply(gateway, backend, request, work.job)

@@ -1,10 +1,10 @@
-"""Write several files: all of them or none."""
+"""Write files whole or not at all, several of them all or none."""
 
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import mkstemp
+from secrets import token_hex
 
 
 def write_all(files: Mapping[Path, str]) -> None:
@@ -35,14 +35,18 @@ def write_all(files: Mapping[Path, str]) -> None:
 
 
 def _staged(path: Path, data: bytes) -> Path:
-    descriptor, name = mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    stage = Path(name)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    stage.chmod(mode)
+    """Write a file beside its place, with the mode of what is there or that of any new file."""
+    stage = path.with_name(f".{path.name}-{token_hex(8)}")
+    with stage.open("xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            if path.exists():
+                stage.chmod(path.stat().st_mode & 0o777)
+        except BaseException:
+            stage.unlink()
+            raise
     return stage
 
 
