@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.engine import install
+from tests.jobs_contract import PROBE_YAML
 
 from .local import LocalModal
-from .project import PROBE_YAML, WORKFLOWS, Project, write_project
+from .project import WORKFLOWS, Project, write_project
 
 WORKER = "L40sWorker.*"
 PICTURE = {"picture": WORKFLOWS["picture"].replace("params:", "packs: [probe_nodes]\nparams:")}

@@ -16,10 +16,11 @@ from generator.deployment.plan import make_plan
 from generator.lock import Lock, LockedModel, LockedPack, inputs_of_images, write_lock
 from tests.conftest import ROOT, load_and_check
 from tests.hub_server import HubServer, hub_server
+from tests.jobs_contract import PROBE_YAML
 
 from .conftest import SECRETS
 from .local import PROXY_KEYS, SECONDS, LocalModal, local_modal
-from .project import PROBE_YAML, Project, write_project
+from .project import Project, write_project
 
 KEY = {"X-API-Key": "secret-of-ann"}
 PICTURE = """\
