@@ -486,6 +486,25 @@ def test_models_that_differ_are_downloaded() -> None:
     assert [download.model for download in make_plan(old, same).downloads] == ["t5xxl"]
 
 
+def test_what_the_volume_has_is_not_downloaded() -> None:
+    """What is deployed says nothing of it: files may be lost, or there before."""
+    new = changed()
+    for number, model in enumerate(new["models"].values()):
+        model["sha256"] = f"{number:064}"
+    hashes = {name: model["sha256"] for name, model in new["models"].items()}
+    plan = make_plan(new, deepcopy(new), there={*hashes.values()} - {hashes["t5xxl"]})
+    assert [download.model for download in plan.downloads] == ["t5xxl"]
+    assert "to download: 9.8 GB\n" in as_table(plan)
+    assert "nothing to download\n" in as_table(make_plan(None, new, there=[*hashes.values()]))
+    assert len(make_plan(new, deepcopy(new), there=()).downloads) == len(hashes)
+    text = as_table(make_plan(new, deepcopy(new)))
+    assert "nothing to download, if the Volume still has what is deployed\n" in text
+    # Without a lock nobody knows by which name the Volume has a file.
+    new["models"]["t5xxl"]["sha256"] = None
+    plan = make_plan(SHIPPED, new, there=[*hashes.values()])
+    assert (plan.downloads, plan.knows_volume) == ((), False)
+
+
 def test_files_of_a_volume_are_not_downloaded() -> None:
     new = changed()
     new["models"] = {"mine": {**new["models"]["t5xxl"], "source": {"volume": "ryla-models"}}}

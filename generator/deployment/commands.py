@@ -162,7 +162,10 @@ def _environment(text: str) -> str | None:
 
 
 def _plan(checked: Checked, root: Path, options: argparse.Namespace) -> int:
+    from templates.utils.downloads import VERIFIED
+
     from ..render import render
+    from ..workers import CACHE_VOLUME
     from .deploy import plan_of, token_step, uses_colour
     from .manifest import ManifestError, read_manifest
     from .modal_app import ModalApp, ModalError, has_token
@@ -175,7 +178,8 @@ def _plan(checked: Checked, root: Path, options: argparse.Namespace) -> int:
     try:
         app = ModalApp(checked.settings.app, options.env)
         deployed = read_manifest(options.against) if options.against else app.manifest()
-        found = plan_of(checked, render(checked), root, deployed, options.env)
+        there = None if options.against else app.files(CACHE_VOLUME, VERIFIED)
+        found = plan_of(checked, render(checked), root, deployed, options.env, there)
     except (ManifestError, ModalError, RecordError) as error:
         return _refuse([str(error)])
     if options.format == "json":

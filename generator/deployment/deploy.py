@@ -4,16 +4,18 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from templates.client_core import KEY_VARIABLE
+from templates.utils.downloads import VERIFIED
 
 from ..check import Checked
 from ..render import Files
 from ..spec import Settings
+from ..workers import CACHE_VOLUME
 from .manifest import Manifest, ManifestError, parse_manifest
 from .modal_app import ModalApp, ModalError, has_token
 from .plan import Plan, make_plan
@@ -84,9 +86,16 @@ def token_step(settings: Settings, environment: str | None) -> str:
 
 
 def plan_of(
-    checked: Checked, files: Files, root: Path, deployed: Manifest | None, environment: str | None
+    checked: Checked,
+    files: Files,
+    root: Path,
+    deployed: Manifest | None,
+    environment: str | None,
+    there: Collection[str] | None = None,
 ) -> Plan:
     """Return what deploying a build changes against what is deployed.
+
+    `there` are the names of the models' files on the Volume, None where it was not asked.
 
     Raises:
         RecordError: when seconds.json of the project cannot be read.
@@ -94,7 +103,7 @@ def plan_of(
     upcoming = parse_manifest(files["manifest.json"], "build/manifest.json")
     assert upcoming["app"] == checked.settings.app
     recorded = read_recorded(root)
-    return make_plan(deployed, upcoming, environment=environment, recorded=recorded)
+    return make_plan(deployed, upcoming, environment=environment, recorded=recorded, there=there)
 
 
 def deploy(checked: Checked, files: Files, root: Path, options: Options) -> None:
@@ -104,15 +113,16 @@ def deploy(checked: Checked, files: Files, root: Path, options: Options) -> None
         DeployError: when something is missing, would break callers or fails.
     """
     app = ModalApp(checked.settings.app, options.environment)
-    plan = _checked_plan(checked, files, root, app, options)
-    if plan.downloads:
-        _say("fetching models into the Volume …")
+    _check_plan(checked, files, root, app, options)
+    manifest = parse_manifest(files["manifest.json"], "build/manifest.json")
+    if manifest["models"]:
+        # Always: the Volume may have lost what is deployed. What is whole there costs no request.
+        _say("seeing that the Volume has the models …")
         _run(app, root, "run", "-m", f"{MODULE}::download", failure="nothing was deployed")
     _say("deploying …")
     _run(
         app, root, "deploy", "-m", MODULE, failure="what was deployed before, if anything, runs on"
     )
-    manifest = parse_manifest(files["manifest.json"], "build/manifest.json")
     try:
         _see_that_it_answers(app, manifest, root, options)
     except (ModalError, ServiceFault, RecordError, KeyboardInterrupt) as error:
@@ -123,10 +133,10 @@ def deploy(checked: Checked, files: Files, root: Path, options: Options) -> None
         ) from error
 
 
-def _checked_plan(
+def _check_plan(
     checked: Checked, files: Files, root: Path, app: ModalApp, options: Options
-) -> Plan:
-    """Show what the deploy changes, and return it.
+) -> None:
+    """Show what the deploy changes.
 
     Raises:
         DeployError: when callers would be broken, or that cannot be known, and nobody allows it.
@@ -138,8 +148,9 @@ def _checked_plan(
             if not options.allow_breaking:
                 raise
             _say(f"warning: {error}; it is deployed over, as ALLOW_BREAKING=1 allows")
-            return plan_of(checked, files, root, None, options.environment)
-        plan = plan_of(checked, files, root, deployed, options.environment)
+            return
+        there = app.files(CACHE_VOLUME, VERIFIED)
+        plan = plan_of(checked, files, root, deployed, options.environment, there)
     except (ModalError, ManifestError, RecordError, KeyboardInterrupt) as error:
         text = f"{_said(error)}\n  nothing was changed on Modal"
         if isinstance(error, ManifestError):
@@ -152,7 +163,6 @@ def _checked_plan(
             "callers of what is deployed would be broken: see above. Nothing was changed on Modal. "
             "If that is meant: make deploy ALLOW_BREAKING=1"
         )
-    return plan
 
 
 def uses_colour(stream: Any) -> bool:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import modal
@@ -82,6 +82,20 @@ class ModalApp:
         if not url:
             raise ModalError(f"the deployed function {_GATEWAY} of {self.name} has no URL")
         return url.rstrip("/")
+
+    def files(self, volume: str, folder: str) -> frozenset[str]:
+        """Return the names of what is in a folder of a Volume; none where there is no such folder.
+
+        Raises:
+            ModalError: when Modal does not answer.
+        """
+        found = modal.Volume.from_name(volume, environment_name=self.environment)
+        try:
+            return frozenset(PurePosixPath(one.path).name for one in found.listdir(f"/{folder}"))
+        except NotFoundError:
+            return frozenset()
+        except (ModalSdkError, OSError) as error:
+            raise failed(f"the Volume {volume} cannot be read", error) from error
 
     @property
     def where(self) -> str:

@@ -1,6 +1,6 @@
 """What the next deploy changes against what is deployed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
@@ -40,7 +40,7 @@ class ImageChange:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A model file that what is deployed does not have; `size` is in bytes, None when unknown."""
+    """A model file that is not there; `size` is in bytes, None when unknown."""
 
     model: str
     file: str
@@ -60,7 +60,8 @@ class Licence:
 class Plan:
     """What a deploy does; `deployed` is the spec hash of what is there, None when nothing is.
 
-    `unchanged` are routes. `settings` say what changes for GPUs and scaling. Prices were looked up
+    `unchanged` are routes. `downloads` are what the Volume does not have, where `knows_volume`; else
+    what the manifest of what is deployed does not have. `settings` say what changes for GPUs and scaling. Prices were looked up
     on the date `priced`, which may be empty.
     """
 
@@ -73,6 +74,7 @@ class Plan:
     gateway: tuple[Change, ...]
     images: tuple[ImageChange, ...]
     downloads: tuple[Download, ...]
+    knows_volume: bool
     settings: tuple[str, ...]
     workers: tuple[WorkerCost, ...]
     requests: tuple[RequestCost, ...]
@@ -104,10 +106,12 @@ def make_plan(
     *,
     environment: str | None = None,
     recorded: Mapping[str, Mapping[str, Any]] | None = None,
+    there: Collection[str] | None = None,
 ) -> Plan:
     """Compare two manifests; None says that nothing is deployed.
 
-    `recorded` holds the seconds of a run by route, as `request_costs` takes it.
+    `recorded` holds the seconds of a run by route, as `request_costs` takes it. `there` are the
+    SHA-256 of the models on the Volume, None where that was not asked.
     """
     old = deployed["routes"] if deployed else {}
     new = upcoming["routes"]
@@ -125,7 +129,8 @@ def make_plan(
             _image_change(name, images.get(name, {}), layers)
             for name, layers in upcoming["images"].items()
         ),
-        downloads=_downloads(deployed["models"] if deployed else {}, upcoming["models"]),
+        downloads=_downloads(deployed["models"] if deployed else {}, upcoming["models"], there),
+        knows_volume=there is not None and all(map(_is_listed, upcoming["models"].values())),
         settings=tuple(_settings(deployed, upcoming)) if deployed else (),
         workers=tuple(worker_costs(upcoming)),
         requests=tuple(request_costs(upcoming, recorded or {})),
@@ -160,14 +165,31 @@ def _image_change(image: str, old: Mapping[str, str], new: Mapping[str, str]) ->
     return ImageChange(image, tuple(changed), tuple(after), tuple(kept))
 
 
-def _downloads(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Download, ...]:
-    """Return the files that no model of what is deployed has; those on a Volume are not fetched."""
-    there = {_identity(model) for model in old.values()}
+def _downloads(
+    old: Mapping[str, Any], new: Mapping[str, Any], there: Collection[str] | None
+) -> tuple[Download, ...]:
+    """Return the files that are to be fetched, which those are not that people put on a Volume.
+
+    They are those that the Volume does not have; where nobody knows that of one, those that no
+    model of what is deployed has.
+    """
+    deployed = {_identity(model) for model in old.values()}
+
+    def is_there(model: Mapping[str, Any]) -> bool:
+        if there is not None and model["sha256"]:
+            return model["sha256"] in there
+        return _identity(model) in deployed
+
     return tuple(
         Download(name, model["file"], model["size"])
         for name, model in sorted(new.items())
-        if "volume" not in model["source"] and _identity(model) not in there
+        if "volume" not in model["source"] and not is_there(model)
     )
+
+
+def _is_listed(model: Mapping[str, Any]) -> bool:
+    """Say whether the list of a Volume's files tells of a model: by its hash, which a lock knows."""
+    return "volume" in model["source"] or bool(model["sha256"])
 
 
 def _identity(model: Mapping[str, Any]) -> tuple[str, ...]:

@@ -109,11 +109,14 @@ class _Report:
             sizes = [d.size for d in plan.downloads if d.size is not None]
             unknown = len(plan.downloads) - len(sizes)
             more = f", and {unknown} of unknown size" if unknown else ""
-            yield f"to download, unless the Volume has it: {size_text(sum(sizes))}{more}"
+            unless = "" if plan.knows_volume else ", unless the Volume has it"
+            yield f"to download{unless}: {size_text(sum(sizes))}{more}"
             rows = [(d.model, size_text(d.size), d.file) for d in plan.downloads]
             yield from _table(rows, right=(1,))
-        elif plan.deployed:
+        elif plan.knows_volume:
             yield "nothing to download"
+        elif plan.deployed:
+            yield "nothing to download, if the Volume still has what is deployed"
         for (licence, routes), group in groupby(plan.licences, key=lambda x: (x.licence, x.routes)):
             names = ", ".join(printable(one.model) for one in group)
             text = f"{printable(licence)}: {names}, in {printable(' '.join(routes))}"

@@ -24,6 +24,8 @@ from .patience import FetchFailed
 from .urls import fetch_url
 
 PARALLEL: Final = 8
+# The folder of a cache that holds what was found whole, by its key.
+VERIFIED: Final = "verified"
 
 _SHA256_DIGITS: Final = 64
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
@@ -65,7 +67,7 @@ class Places:
         """Return where a model's file is once it is whole."""
         if volume := model.source.get("volume"):
             return self.volumes[volume] / model.source.get("file", model.path)
-        return self.cache / "verified" / model.key
+        return self.cache / VERIFIED / model.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -327,8 +327,8 @@ class Plane(ModalClientBase):
             api_pb2.FileEntry(
                 path=path.relative_to(root).as_posix(),
                 type=api_pb2.FileEntry.DIRECTORY if path.is_dir() else api_pb2.FileEntry.FILE,
-                size=path.stat().st_size,
-                mtime=int(path.stat().st_mtime),
+                size=path.lstat().st_size,
+                mtime=int(path.lstat().st_mtime),
             )
             for path in ([start] if start.is_file() else sorted(found))
         ]

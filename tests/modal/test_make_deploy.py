@@ -294,17 +294,64 @@ def test_models_are_there_before_the_app(
         lock(project, locked(hub, "first"), locked(hub, "second"))
         said = deployed(modal, project)
         assert re.search(r"first +5\.0 kB +upscale_models/first\.safetensors", said)
-        files = [p for p in modal.plane.volume_path("hf-hub-cache").rglob("*") if p.is_file()]
-        assert {b"first" * 1000, b"second" * 1000} <= {path.read_bytes() for path in files}
+        assert "to download: 11.0 kB\n" in said
+        assert {b"first" * 1000, b"second" * 1000} <= model_files(modal)
         fetched = hub.downloads()
         project.replace("workflows/it.yaml", ("default: 32", "default: 48"))
         assert "nothing to download" in deployed(modal, project)
         assert hub.downloads() == fetched
         hub.add("example/first", {"model.safetensors": b"newer" * 1000})
         lock(project, locked(hub, "first"), locked(hub, "second"))
-        assert "to download, unless the Volume has it: 5.0 kB\n" in deployed(modal, project)
+        assert "to download: 5.0 kB\n" in deployed(modal, project)
         [again] = hub.downloads() - fetched
         assert again.endswith(f"/{locked(hub, 'first').sha256}")
+        lose(modal, locked(hub, "second"))
+        plan = generator(modal, project, "plan")
+        assert "what is deployed is the same" in plan.stdout
+        assert "to download: 6.0 kB\n" in plan.stdout
+        deployed(modal, project)
+        assert b"second" * 1000 in model_files(modal)
+        assert "nothing to download\n" in generator(modal, project, "plan").stdout
+
+
+def model_files(modal: LocalModal) -> set[bytes]:
+    """Return what the files of models on the Volume hold."""
+    verified = modal.plane.volume_path("hf-hub-cache") / "verified"
+    return {path.read_bytes() for path in verified.iterdir()}
+
+
+def lose(modal: LocalModal, model: LockedModel) -> None:
+    """Delete a model's file from the Volume, as somebody does who needs the space."""
+    verified = modal.plane.volume_path("hf-hub-cache") / "verified" / model.sha256
+    verified.resolve().unlink()
+    verified.unlink()
+
+
+def test_a_model_that_the_volume_lists_and_has_lost(
+    modal: LocalModal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to what is gone is in the list of files: the deploy looks behind it."""
+    with hub_server() as hub:
+        hub.add("example/first", {"model.safetensors": b"first" * 1000})
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        workflow = UPSCALED.replace("second.safetensors", "first.safetensors")
+        models = (
+            "models: {first: {source: {hf: example/first, file: model.safetensors}, "
+            "folder: upscale_models, filename: first.safetensors}}\n"
+        )
+        project = write_project(
+            tmp_path / "it",
+            "lost-models",
+            real=False,
+            workflows={"it": workflow},
+            models=PROBE_YAML.replace("models: {}\n", models),
+        )
+        lock(project, locked(hub, "first"))
+        deployed(modal, project)
+        cache = modal.plane.volume_path("hf-hub-cache")
+        (cache / "verified" / locked(hub, "first").sha256).resolve().unlink()
+        deployed(modal, project)
+        assert b"first" * 1000 in model_files(modal)
 
 
 def test_afterwards(modal: LocalModal, project: Project) -> None:
