@@ -66,7 +66,8 @@ class WorkerSettings:
 
     It runs the work for `profile` and `group`. `directory` is ComfyUI's. `classes` are the node
     classes that the specs need, `models` the model files. `places` says where those lie, the Volumes
-    of uploaded ones among them. `prices` are USD per second by GPU, `start_timeout` is in seconds.
+    of uploaded ones among them. `prices` are USD per second by GPU. `start_timeout` is in seconds, for
+    all that comes before the first run.
     """
 
     profile: str
@@ -142,11 +143,12 @@ class Worker:
         It never raises: what went wrong is kept, and the next run says it.
         """
         try:
-            self._place_models()
-            self._info = await self._process.start()
-            self._started = time.time()
-            await self._engine.connect()
-            await self._check_engine()
+            await self._take_steps(
+                ("placing model files", self._place_models),
+                ("starting ComfyUI", self._start_engine),
+                ("connecting to it", self._engine.connect),
+                ("checking its classes and model files", self._check_engine),
+            )
         except Exception as error:
             await self._fail(error)
             return
@@ -204,7 +206,35 @@ class Worker:
             _log.exception("job %s: nobody was told how it ended", work.job)
             return end
 
-    def _place_models(self) -> None:
+    async def _take_steps(self, *steps: tuple[str, Callable[[], Awaitable[None]]]) -> None:
+        """Take the named steps of a start, all of them within its time.
+
+        Raises:
+            StartError: when that is over; it says what took how long.
+        """
+        seconds = self._settings.start_timeout
+        end = time.monotonic() + seconds
+        took: list[str] = []
+        name, begun = "", 0.0
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                for name, step in steps:
+                    begun = time.monotonic()
+                    await step()
+                    took.append(f"{name} took {time.monotonic() - begun:.1f} s")
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            took.append(f"{name} was not done after {end - begun:.1f} s")
+            said = [line.strip() for line in self._process.output if line.strip()][-1:]
+            text = ": ".join([", ".join(took), *said])
+            raise StartError(f"the start took longer than {seconds:g} s: {text}") from error
+
+    async def _place_models(self) -> None:
+        # In a thread, for Volumes can be slow, and the time of the start goes on.
+        await asyncio.to_thread(self._link_models)
+
+    def _link_models(self) -> None:
         """Put model files where ComfyUI looks for them; an uploaded one gives way to a declared."""
         settings = self._settings
         reasons = link(settings.models, settings.places, self._models)
@@ -216,6 +246,10 @@ class Worker:
                 if path.is_file() and not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.symlink_to(path)
+
+    async def _start_engine(self) -> None:
+        self._info = await self._process.start()
+        self._started = time.time()
 
     async def _check_engine(self) -> None:
         """See that ComfyUI has the classes and model files that the specs need.
@@ -252,9 +286,10 @@ class Worker:
         try:
             # What it has started itself may have outlived it, and hold the port or the GPU.
             await self._process.stop()
-            self._info = await self._process.start()
-            self._started = time.time()
-            await self._check_engine()
+            await self._take_steps(
+                ("starting ComfyUI", self._start_engine),
+                ("checking its classes and model files", self._check_engine),
+            )
         except Exception as error:
             await self._fail(error)
             await self._make_way()

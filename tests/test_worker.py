@@ -2,7 +2,10 @@
 
 import asyncio
 import copy
+import os
+import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,6 +144,84 @@ def test_a_worker_that_cannot_start(tmp_path: Path, changes: dict[str, Any], rea
             assert container.retired == number
 
     work(settings(tmp_path, **changes), test)
+
+
+SLOW = "import time\nprint('loading a large pack', flush=True)\ntime.sleep(60)\n"
+
+
+async def hang(*_: object, **__: object) -> Any:
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("slow", "reason"),
+    [
+        ("link", "placing model files was not done after"),
+        ("main", "placing model files took 0.0 s, starting ComfyUI was not done after"),
+        ("connect", "connecting to it was not done after"),
+        ("lacking", "checking its classes and model files was not done after"),
+    ],
+)
+def test_a_start_that_takes_too_long_says_what_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str, reason: str
+) -> None:
+    """All of it has the time of the start, not ComfyUI's answer alone."""
+    seconds = 0.5 if slow in ("link", "main") else 4.0
+
+    def link(*_: object) -> list[str]:
+        time.sleep(seconds + 1)
+        return []
+
+    said = settings(tmp_path, start_timeout=seconds)
+    match slow:
+        case "main":
+            (said.directory / "main.py").write_text(SLOW, "utf-8")
+        case "link":
+            monkeypatch.setattr("templates.worker.link", link)
+        case "connect":
+            monkeypatch.setattr(Engine, "connect", hang)
+        case "lacking":
+            monkeypatch.setattr("templates.worker.lacking", hang)
+
+    async def test(container: Container) -> None:
+        error = container.state.last_error
+        assert error.startswith(f"the start took longer than {seconds:g} s: ")
+        assert reason in error
+        if slow == "main":
+            assert error.endswith(": loading a large pack")
+        end = await container.worker.run(WORK)
+        assert end.failure is not None
+        assert (end.failure.code, end.failure.detail) == ("engine-not-started", error)
+        assert container.retired == 1
+        assert not container.worker._process.alive
+
+    start = time.monotonic()
+    work(said, test)
+    assert time.monotonic() - start < seconds + 5
+
+
+def test_a_second_start_that_takes_too_long(tmp_path: Path) -> None:
+    """Runs that wait for it are told so."""
+
+    async def test(container: Container) -> None:
+        (said.directory / "main.py").write_text(SLOW, "utf-8")
+        pid = container.worker._process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: container.worker._process.pid != pid)
+        end = await container.worker.run(WORK)
+        assert end.failure is not None
+        assert "starting ComfyUI was not done after 4.0 s" in end.failure.detail
+
+    said = settings(tmp_path, start_timeout=4.0)
+    work(said, test)
+
+
+async def until(found: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(30):
+        while not found():
+            await asyncio.sleep(0.01)
 
 
 def test_a_container_that_cannot_make_way_answers_all_the_same(tmp_path: Path) -> None:
