@@ -1,207 +1,179 @@
-"""A workflow as a picture: its graph in SVG, laid out in layers from left to right.
+"""A workflow as a picture: its graph in SVG, laid out from left to right.
 
-Nothing in the file has a style of its own beyond presentation attributes, so that a page whose
-Content-Security-Policy forbids styles can show it, and give it other colours by class. Each node is
-a `<g class="node" data-node="ID">`.
+Graphviz places the nodes and leads the links; what that looks like is written here. Pages that show
+the picture find nodes by `data-node`, and links by `data-from` and `data-to`. All of the look is in
+one `<style>`, which a page can leave out for a style of its own.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
-from xml.etree import ElementTree as Xml
+from xml.sax.saxutils import escape, quoteattr
 
-from fast_sugiyama import from_edges
+import pygraphviz
 
+from .graph.catalog import ClassType
 from .graph.records import Link
 from .graph.words import printable
 from .spec import GraphNode, Workflow
 
-# Pixels.
-_WIDTH: Final = 224
-_HEIGHT: Final = 52
-_GAP: Final = 64
-_ROW: Final = 72
-_MARGIN: Final = 16
-_PAD: Final = 12
-# As wide as the texts of a node can be; in the fonts named below, a character takes about so much.
-_TITLE: Final = 26
-_SMALL: Final = 31
+# Points, as Graphviz has them, are pixels here; sizes it has in inches.
+_INCH: Final = 72
+_MARGIN: Final = 12
+_LINE: Final = 17
+_PADDING: Final = 12
+_NARROWEST: Final = 96
+# What a character takes on average, in the title's size and in the small one.
+_TITLE_CHARACTER: Final = 8.6
+_SMALL_CHARACTER: Final = 6.6
+_LONGEST: Final = 34
 
-_INK: Final = "#1c2430"
-_FAINT: Final = "#66707f"
-_LINE: Final = "#b6bfcc"
-_SLOT: Final = "#2f6fde"
-_FONT: Final = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+# By the type that a link carries; others are grey.
+_COLORS: Final = {
+    "MODEL": "#8a7bf0",
+    "CLIP": "#c99a06",
+    "CONDITIONING": "#e8863a",
+    "LATENT": "#d162c0",
+    "VAE": "#dd5a62",
+    "IMAGE": "#3d97e6",
+    "VIDEO": "#2aa39a",
+    "AUDIO": "#5aa845",
+}
+_OTHER_COLOR: Final = "#8b919c"
+
+_STYLE: Final = """\
+text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #1d2026 }
+.box { fill: #ffffff; stroke: #c9cdd4 }
+.output { stroke: #646b77; stroke-width: 1.6 }
+.name { font-size: 13px; font-weight: 600 }
+.about { font-size: 11px; fill: #646b77 }
+.params { font-size: 11px; fill: #3457d5 }
+.link { stroke-width: 1.6 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e9ebef }
+  .box { fill: #20242b; stroke: #454b56 }
+  .output { stroke: #9aa2af }
+  .about { fill: #9aa2af }
+  .params { fill: #9db2ff }
+}
+"""
 
 
-# x and y of a middle, in pixels.
-Point = tuple[float, float]
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """A node as it is drawn; the lines of text are its name, what it is, and its params."""
+
+    node: GraphNode
+    name: str
+    about: str
+    params: str
+    is_output: bool
+
+    @property
+    def width(self) -> int:
+        small = max(len(self.about), len(self.params))
+        widest = max(len(self.name) * _TITLE_CHARACTER, small * _SMALL_CHARACTER)
+        return max(_NARROWEST, round(widest) + 2 * _PADDING)
+
+    @property
+    def height(self) -> int:
+        return 2 * _PADDING + _LINE * (3 if self.params else 2) - 6
 
 
-def as_svg(workflow: Workflow) -> str:
+def as_svg(workflow: Workflow, classes: Mapping[str, ClassType] | None = None) -> str:
     """Return the graph of a workflow as the text of an SVG file; the same graph, the same bytes.
 
-    Nodes that params feed say which. A node that an `output` names has a frame of its own.
+    Nodes say which params feed them. A node that an `output` names has a frame of its own. Links
+    are coloured by what they carry, where `classes` has the class of the node that they come from.
     """
-    graph = workflow.graph
-    places, routes = _laid_out(graph)
-    points = [*places.values(), *(point for route in routes for point in route)]
-    width = max((x for x, _ in points), default=0) + _WIDTH / 2 + _MARGIN
-    height = max((y for _, y in points), default=0) + _HEIGHT / 2 + _MARGIN
-    svg = Xml.Element(
-        "svg",
-        {
-            "xmlns": "http://www.w3.org/2000/svg",
-            "viewBox": f"0 0 {_number(width)} {_number(height)}",
-            "width": _number(width),
-            "height": _number(height),
-            "role": "img",
-            "aria-label": f"The graph of {workflow.name}",
-            "font-family": _FONT,
-        },
-    )
-    Xml.SubElement(svg, "title").text = f"The graph of {workflow.name}"
-    size = {"width": "100%", "height": "100%", "fill": "#f7f8fa"}
-    Xml.SubElement(svg, "rect", {"class": "ground", **size})
-    for route in routes:
-        _draw_link(svg, route)
-    outputs = set(workflow.output.nodes.values()) if workflow.output else set()
-    for node in graph.values():
-        _draw_node(svg, node, places[node.id], is_output=node.id in outputs)
-    Xml.indent(svg)
-    return Xml.tostring(svg, encoding="unicode") + "\n"
+    boxes = [_box(node, workflow) for node in workflow.graph.values()]
+    pairs = _links(workflow.graph, classes or {})
+    # Graphviz knows nodes by their number, so that no id means anything to it.
+    numbers = {box.node.id: str(number) for number, box in enumerate(boxes)}
+    graph = pygraphviz.AGraph(directed=True, strict=False, rankdir="LR", nodesep=0.28, ranksep=0.5)
+    graph.node_attr.update(shape="box", fixedsize="true", label="")
+    graph.edge_attr.update(tailport="e", headport="w", arrowhead="none")
+    for box in boxes:
+        size = {"width": box.width / _INCH, "height": box.height / _INCH}
+        graph.add_node(numbers[box.node.id], **size)
+    for source, target in pairs:
+        graph.add_edge(numbers[source], numbers[target])
+    graph.layout(prog="dot")
+    _, _, width, height = (float(number) for number in graph.graph_attr["bb"].split(","))
 
+    def point(text: str) -> tuple[int, int]:
+        """Return a place in the picture; Graphviz counts from the bottom."""
+        x, y = text.split(",")
+        return round(float(x)) + _MARGIN, round(height - float(y)) + _MARGIN
 
-def _edges(graph: Mapping[str, GraphNode]) -> list[tuple[str, str]]:
-    """Return which node feeds which, each pair once."""
-    found = {
-        (value.value.node, node.id): None
-        for node in graph.values()
-        for value in node.inputs.values()
-        if isinstance(value.value, Link) and value.value.node in graph
-    }
-    return list(found)
-
-
-def _laid_out(graph: Mapping[str, GraphNode]) -> tuple[dict[str, Point], list[list[Point]]]:
-    """Return where the middle of each node is, and the points that each link passes.
-
-    What feeds others stands left of them; parts that are not connected stand below each other.
-    """
-    numbers = {node: number for number, node in enumerate(graph)}
-    names = list(graph)
-    places: dict[str, Point] = {}
-    routes: list[list[Point]] = []
-    top = _MARGIN + _HEIGHT / 2
-    edges = [(numbers[source], numbers[target]) for source, target in _edges(graph)]
-    for positions, *_, pieces in from_edges(edges, vertex_spacing=_ROW, dummy_vertices=True):
-        at = _turned({int(number): xy for number, xy in positions}, top)
-        places |= {names[number]: point for number, point in at.items() if number < len(names)}
-        part = [edge for edge in edges if edge[0] in at]
-        routes += [
-            [at[n] for n in way]
-            for way in _ways([(int(a), int(b)) for a, b in pieces or part], len(names))
-        ]
-        top = max(y for _, y in at.values()) + _ROW
-    for node in graph:
-        if node not in places:
-            places[node] = (_MARGIN + _WIDTH / 2, top)
-            top += _ROW
-    return places, routes
-
-
-def _turned(positions: Mapping[int, Point], top: float) -> dict[int, Point]:
-    """Return positions in pixels; the library draws layers from the top down, and y goes up."""
-    layers = sorted({y for _, y in positions.values()}, reverse=True)
-    first = min(x for x, _ in positions.values())
-    left = _MARGIN + _WIDTH / 2
-    return {
-        node: (left + layers.index(y) * (_WIDTH + _GAP), top + x - first)
-        for node, (x, y) in positions.items()
-    }
-
-
-def _ways(pieces: Iterable[tuple[int, int]], count: int) -> Iterator[list[int]]:
-    """Yield each link as the nodes that it passes; from `count` on they are none of the graph's.
-
-    The library puts such a one into every layer that a link crosses, and each leads on to one.
-    """
-    follows: dict[int, int] = {}
-    starts: list[tuple[int, int]] = []
-    for source, target in pieces:
-        if source < count:
-            starts.append((source, target))
-        else:
-            follows[source] = target
-    for source, target in starts:
-        way = [source, target]
-        while way[-1] >= count:
-            way.append(follows[way[-1]])
-        yield way
-
-
-def _draw_link(svg: Xml.Element, points: Sequence[Point]) -> None:
-    x, y = points[0]
-    path = [f"M{_number(x + _WIDTH / 2)} {_number(y)}"]
-    x += _WIDTH / 2
-    for number, (next_x, next_y) in enumerate(points[1:], 1):
-        enters = next_x - _WIDTH / 2
-        bend = (x + enters) / 2
-        path.append(
-            f"C{_number(bend)} {_number(y)} {_number(bend)} {_number(next_y)} "
-            f"{_number(enters)} {_number(next_y)}"
+    wide, high = round(width) + 2 * _MARGIN, round(height) + 2 * _MARGIN
+    name = f"The graph of {printable(workflow.name)}"
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}"'
+        f' height="{high}" role="img" aria-label={quoteattr(name)}>',
+        f"<style>\n{_STYLE}</style>",
+    ]
+    for (source, target), kind in pairs.items():
+        spline = graph.get_edge(numbers[source], numbers[target]).attr["pos"].split(" ")
+        start, *curve = ("{} {}".format(*point(p)) for p in spline)
+        lines.append(
+            f'<path class="link" data-from={quoteattr(source)} data-to={quoteattr(target)}'
+            f' fill="none" stroke="{_COLORS.get(kind, _OTHER_COLOR)}"'
+            f' d="M{start} C{" ".join(curve)}"/>'
         )
-        if number < len(points) - 1:
-            path.append(f"H{_number(next_x + _WIDTH / 2)}")
-        x, y = next_x + _WIDTH / 2, next_y
-    Xml.SubElement(
-        svg,
-        "path",
-        {"class": "link", "d": "".join(path), "fill": "none", "stroke": _LINE, "stroke-width": "2"},
+    for box in boxes:
+        x, y = point(graph.get_node(numbers[box.node.id]).attr["pos"])
+        lines += _node(box, x - box.width // 2, y - box.height // 2)
+    return "\n".join([*lines, "</svg>\n"])
+
+
+def _links(
+    graph: Mapping[str, GraphNode], classes: Mapping[str, ClassType]
+) -> dict[tuple[str, str], str]:
+    """Return which node feeds which, each pair once, with the type of what goes first."""
+    found: dict[tuple[str, str], str] = {}
+    for node in graph.values():
+        for value in node.inputs.values():
+            link = value.value
+            if isinstance(link, Link) and link.node in graph:
+                source = classes.get(link.node)
+                outputs = source.outputs if source else ()
+                kind = outputs[link.output].type if 0 <= link.output < len(outputs) else ""
+                found.setdefault((link.node, node.id), kind)
+    return found
+
+
+def _node(box: _Box, left: int, top: int) -> list[str]:
+    texts = {"name": box.name, "about": box.about, "params": box.params}
+    full = f"{box.node.title or box.node.class_type} ({box.node.class_type}, node {box.node.id})"
+    look = "output box" if box.is_output else "box"
+    return [
+        f'<g class="node" data-node={quoteattr(box.node.id)}>',
+        f"<title>{escape(printable(full))}</title>",
+        f'<rect class="{look}" x="{left}" y="{top}" width="{box.width}" height="{box.height}" rx="8"/>',
+        *(
+            f'<text class="{kind}" x="{left + _PADDING}" y="{top + 22 + _LINE * line}">'
+            f"{escape(text)}</text>"
+            for line, (kind, text) in enumerate(texts.items())
+            if text
+        ),
+        "</g>",
+    ]
+
+
+def _box(node: GraphNode, workflow: Workflow) -> _Box:
+    slots = [slot for value in node.inputs.values() for slot, _ in value.slots]
+    params = dict.fromkeys(name for slot in slots for name in slot.names)
+    about = f"{node.class_type}, node {node.id}" if node.title else f"node {node.id}"
+    return _Box(
+        node,
+        name=_short(node.title or node.class_type),
+        about=_short(about),
+        params=_short(" · ".join(params)),
+        is_output=workflow.output is not None and node.id in workflow.output.nodes.values(),
     )
 
 
-def _draw_node(svg: Xml.Element, node: GraphNode, place: Point, *, is_output: bool) -> None:
-    left, top = place[0] - _WIDTH / 2, place[1] - _HEIGHT / 2
-    params = list(dict.fromkeys(_params(node)))
-    group = Xml.SubElement(svg, "g", {"class": "node", "data-node": node.id})
-    said = f"{node.id}: {node.class_type}" + (f" ({', '.join(params)})" if params else "")
-    Xml.SubElement(group, "title").text = printable(said)
-    box = {
-        "x": _number(left),
-        "y": _number(top),
-        "width": _number(_WIDTH),
-        "height": _number(_HEIGHT),
-        "rx": "8",
-        "fill": "#ffffff",
-        "stroke": _INK if is_output else _LINE,
-        "stroke-width": "2" if is_output else "1",
-    }
-    Xml.SubElement(group, "rect", {"class": "output box" if is_output else "box", **box})
-    _write(group, "name", left, top + 22, 14, _INK, _cut(node.title or node.class_type, _TITLE))
-    detail = f"{node.id} · {node.class_type}" if node.title else node.id
-    shown = f"{node.id} · {' '.join(params)}" if params else detail
-    colour = _SLOT if params else _FAINT
-    _write(group, "params" if params else "detail", left, top + 40, 12, colour, _cut(shown, _SMALL))
-
-
-def _params(node: GraphNode) -> Iterator[str]:
-    for value in node.inputs.values():
-        for slot, _ in value.slots:
-            yield from slot.names
-
-
-def _write(
-    group: Xml.Element, kind: str, left: float, y: float, size: int, colour: str, text: str
-) -> None:
-    place = {"x": _number(left + _PAD), "y": _number(y)}
-    look = {"font-size": str(size), "fill": colour}
-    Xml.SubElement(group, "text", {"class": kind, **place, **look}).text = text
-
-
-def _cut(text: str, most: int) -> str:
-    shown = printable(text)
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+def _short(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -8,7 +8,7 @@ from generator.picture import as_svg
 from generator.project import load_project
 from generator.spec import Workflow
 
-from .conftest import ROOT, MakeProject
+from .conftest import ROOT, CheckProject, MakeProject
 from .test_cli import GOOD
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -77,8 +77,19 @@ def test_a_link_leads_to_the_right() -> None:
 
 def test_nodes_say_which_params_feed_them() -> None:
     texts = {n: "".join(g.itertext()) for n, g in nodes(drawn(workflows()["wan2"])).items()}
-    assert "width height length" in texts["40"]
+    assert "width · height · length" in texts["40"]
     assert "output" in nodes(drawn(workflows()["wan2"]))["50"][1].attrib["class"]
+
+
+def test_links_have_the_colours_of_what_they_carry(check_project: CheckProject) -> None:
+    checked, _ = check_project(ROOT)
+    assert checked is not None
+    [one] = [one for one in checked.workflows if one.workflow.name == "flux"]
+    links = Xml.fromstring(as_svg(one.workflow, one.classes)).findall(f"{SVG}path")
+    colours = {(p.get("data-from"), p.get("data-to")): p.get("stroke") for p in links}
+    assert colours["6", "5"] == colours["7", "5"]
+    assert len(set(colours.values())) == 6
+    assert len({p.get("stroke") for p in drawn(one.workflow).findall(f"{SVG}path")}) == 1
 
 
 def test_the_same_graph_gives_the_same_bytes() -> None:
@@ -90,7 +101,7 @@ def test_names_cannot_become_markup(make_project: MakeProject) -> None:
     project, _ = load_project(make_project({"it": HOSTILE}))
     svg = drawn(project.workflows["it"])
     assert {element.tag.removeprefix(SVG) for element in svg.iter()} == {
-        "svg", "title", "rect", "path", "g", "text",
+        "svg", "style", "title", "rect", "path", "g", "text",
     }  # fmt: skip
     assert not [a for e in svg.iter() for a in e.attrib if a.startswith("on") or a == "style"]
     assert "\u202e" not in "".join(svg.itertext())
