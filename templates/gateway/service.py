@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from ..graph.records import Graph
 from ..params import Request
 from .graphs import Graphs
+from .listeners import Listeners
 from .media import MediaReader
 
 
@@ -47,7 +48,8 @@ class Endpoint:
 class Gateway:
     """What all endpoints share, and the endpoints themselves by route.
 
-    `deadline` is in seconds: a request that takes longer is answered with 202.
+    `deadline` is in seconds: a request that takes longer is answered with 202. `listeners` are the
+    callers that wait for jobs.
     """
 
     graphs: Graphs
@@ -55,6 +57,7 @@ class Gateway:
     deadline: float
     max_body_bytes: int
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    listeners: Listeners = field(default_factory=Listeners)
 
 
 def gateway_of(app: FastAPI) -> Gateway:

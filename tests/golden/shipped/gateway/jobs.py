@@ -29,17 +29,17 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
 
     async def get(request: Request) -> Response:
         """Return the job as JSON; with `Prefer: wait=10`, once it has ended or after 10 s."""
-        job = await _awaited(backend, request)
+        job = await _awaited(gateway, backend, request)
         return job_response(job, root(request), problem_of(gateway, job))
 
     async def result(request: Request) -> Response:
         """Return what the request itself would have got."""
-        job = await _awaited(backend, request)
+        job = await _awaited(gateway, backend, request)
         return answer(gateway, request, job)
 
     async def output(request: Request) -> Response:
         """Return the bytes of an output; they are numbered from 0."""
-        job = await _job(backend, request, 0)
+        job = await _job(gateway, backend, request, 0)
         outputs = job.result.outputs if job.result else ()
         number = request.path_params["number"]
         if number not in map(str, range(len(outputs))):
@@ -48,7 +48,7 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
 
     async def cancel(request: Request) -> Response:
         """Stop the job, and return it once it has stopped."""
-        job = await _job(backend, request, 0)
+        job = await _job(gateway, backend, request, 0)
         try:
             stopped = await backend.cancel(job.id)
         except JobEndedError as error:
@@ -79,10 +79,11 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
 async def reply(gateway: Gateway, backend: Backend, request: Request, job: str) -> Response:
     """Wait for a job as long as its caller does, and answer with it.
 
-    A caller who goes away does not want it any more, so it is cancelled.
+    When the last of those who want it goes away, it is cancelled.
     """
     is_async, seconds = preference(request)
     if is_async:
+        gateway.listeners.keep(job)
         # With 202 even if it has ended by now: the caller is not to wonder which of two it gets.
         found = await backend.wait(job, 0)
         response = job_response(found, root(request), problem_of(gateway, found), 202)
@@ -91,11 +92,15 @@ async def reply(gateway: Gateway, backend: Backend, request: Request, job: str) 
     limit = gateway.deadline
     wait = backend.wait(job, limit if seconds is None else min(seconds, limit))
     try:
-        found = await while_connected(request, wait)
+        with gateway.listeners.of(job):
+            found = await while_connected(request, wait)
     except ClientDisconnect:
-        with suppress(JobEndedError, UnknownJobError):
-            await backend.cancel(job)
+        if not gateway.listeners.want(job):
+            with suppress(JobEndedError, UnknownJobError):
+                await backend.cancel(job)
         raise
+    if not found.status.is_final:
+        gateway.listeners.keep(job)
     return answer(gateway, request, found)
 
 
@@ -171,20 +176,23 @@ def root(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
-async def _awaited(backend: Backend, request: Request) -> Job:
+async def _awaited(gateway: Gateway, backend: Backend, request: Request) -> Job:
     """Return the job that a path names, after as long as the caller would wait for its end."""
     _, seconds = preference(request)
-    return await _job(backend, request, min(seconds or 0, _LONGEST_WAIT))
+    return await _job(gateway, backend, request, min(seconds or 0, _LONGEST_WAIT))
 
 
-async def _job(backend: Backend, request: Request, seconds: float) -> Job:
+async def _job(gateway: Gateway, backend: Backend, request: Request, seconds: float) -> Job:
     """Return the job that a path names; a job of another owner is not there."""
     name = str(request.path_params["job"])
     owner = owner_of(request)
     try:
         job = await backend.wait(name, 0)
-        if job.owner == owner and seconds and not job.status.is_final:
-            job = await while_connected(request, backend.wait(name, seconds))
+        if job.owner == owner and not job.status.is_final:
+            # Whoever asks for it by its id may do so again.
+            gateway.listeners.keep(name)
+            if seconds:
+                job = await while_connected(request, backend.wait(name, seconds))
     except UnknownJobError as error:
         raise Problem("unknown-job", _NO_JOB) from error
     if job.owner != owner:
