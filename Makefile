@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve plan deploy status logs rollback stop test test-engine test-modal lint golden pictures bench bench-validate bench-front bench-download clean
+.PHONY: help setup validate lock build serve plan deploy status logs rollback stop test test-engine test-modal test-api fuzz lint golden pictures bench bench-validate bench-front bench-download clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ test-engine: $(STAMP) ## run the tests that need a real ComfyUI, which is instal
 
 test-modal: $(STAMP) ## deploy to a control plane of Modal on this machine, and ask what is deployed
 	@$(RUN) -m pytest -n 2 --dist loadfile tests/modal
+
+test-api: $(STAMP) ## ask the API 1,000 times what its OpenAPI document allows and forbids
+	@$(RUN) -m tests.fuzz_api
+
+fuzz: $(STAMP) ## the same 10,000 times; SEED=
+	@$(RUN) -m tests.fuzz_api --cases 10000 --examples 300 $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## check the code's style and types, the rendered code's too
 	@$(RUN) -m generator build --quiet

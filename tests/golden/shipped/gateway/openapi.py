@@ -71,8 +71,9 @@ def endpoint_operation(endpoint: Endpoint) -> dict[str, Any]:
             "parameters": [_PREFER],
         },
         "responses": {
-            200: _reply("The first output, or the job with all of them.", endpoint.media_types),
-            202: _job("It runs on: ask for the job.", {"Location": "The job."}),
+            200: _reply("The first output, or the job with all of them.", endpoint.media_types)
+            | {"links": _LINKS},
+            202: _job("It runs on: ask for the job.", {"Location": "The job."}) | {"links": _LINKS},
             **_problems(*_RUNNING, *(() if endpoint.enabled else ("workflow-off",))),
         },
     }
@@ -207,7 +208,15 @@ _PREFER: Final[dict[str, Any]] = {
     "in": "header",
     "required": False,
     "description": "`respond-async`: answer with the job at once. `wait=10`: after 10 seconds.",
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "examples": ["respond-async", "wait=5"]},
+}
+# Where the job of a reply can be asked for.
+_LINKS: Final = {
+    f"job_{name}": {
+        "operationId": f"job_{name}",
+        "parameters": {"job": "$response.header.X-Job-Id"} | more,
+    }
+    for name, more in {"get": {}, "result": {}, "output": {"number": 0}, "cancel": {}}.items()
 }
 
 
