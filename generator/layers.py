@@ -21,10 +21,8 @@ def layers(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Layers]:
     engine = checked.settings.comfyui
     tools = {path: data for path, data in files.items() if path.startswith("image_build/")}
     base = {"base": checked.settings.python, "apt": values["apt"]}
-    of_packs = {"apt of packs": values["pack_apt"]} if values["pack_apt"] else {}
     engine_layers = {
         **base,
-        **of_packs,
         "comfy-cli": values["comfy_cli"],
         "constraints": _digest(files["constraints.txt"]),
         "ComfyUI": [engine.version, engine.commit, engine.directory],
@@ -34,6 +32,7 @@ def layers(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Layers]:
     for image, said in zip(images(checked), values["images"], strict=True):
         made[image.name] = {
             **engine_layers,
+            **({"apt of packs": said["apt"]} if said["apt"] else {}),
             **{f"pack {pack.name}": [pack.git, pack.commit] for pack in image.packs},
             "requirements": [values["requirements"], said["pip"]],
             "classes": said["classes"],

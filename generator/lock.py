@@ -7,7 +7,9 @@
 
 Lines are sorted, and words are quoted as a shell does. Requirements are those of the workers' image
 for all workflows without a group; `group=NAME` is with those of another image, @gateway that of the
-gateway. A `resolved` line says what the requirements of an image were resolved from.
+gateway. @comfyui stands for the layer that installs ComfyUI and what it alone asks for: it changes
+with ComfyUI, and not with what packs and the app ask for. A `resolved` line says what the
+requirements of an image were resolved from.
 """
 
 import hashlib
@@ -27,6 +29,8 @@ from .whole_files import write_all
 LOCK_FILE: Final = "generator.lock"
 # Stands for the gateway's image where others are named by their group.
 GATEWAY: Final = "@gateway"
+# Stands for the layer of ComfyUI, which the workers' images have in common.
+COMFYUI: Final = "@comfyui"
 
 _FIRST_LINE: Final = "# What the specs resolve to, by make lock. Commit it, and do not edit it."
 _VERSION: Final = "version 1"
@@ -78,7 +82,8 @@ class Inputs:
 class Lock:
     """What generator.lock holds: models and packs by name, requirements and inputs by group.
 
-    "" is the group of workflows that name none, GATEWAY stands for the gateway. `lines` says where models and packs stand.
+    "" is the group of workflows that name none; GATEWAY stands for the gateway, COMFYUI for the layer
+    of ComfyUI. `lines` says where models and packs stand.
     """
 
     models: Mapping[str, LockedModel] = field(default_factory=dict)
@@ -88,12 +93,6 @@ class Lock:
     lines: Mapping[tuple[str, str], int] = field(
         default_factory=dict, compare=False, hash=False, repr=False
     )
-
-    @property
-    def constraints(self) -> tuple[str, ...]:
-        """What the workers' images of all groups are to install, if they install it."""
-        groups = [frozenset(self.pinned(group)) for group in self.requirements if group != GATEWAY]
-        return tuple(sorted(frozenset.intersection(*groups))) if groups else ()
 
     def pinned(self, group: str) -> tuple[str, ...]:
         """What the image of a group is to install, but for what its build of torch chooses."""
@@ -111,20 +110,24 @@ class Lock:
         )
 
 
-def inputs_of(settings: Settings, packs: Iterable[Pack]) -> Inputs:
-    """Return what the requirements of an image with these packs are resolved from."""
+def _inputs(settings: Settings, requirements: Iterable[str], packs: Iterable[Pack]) -> Inputs:
     written = sorted([pack.name, pack.git, pack.commit, *pack.pip] for pack in packs)
     return Inputs(
         settings.python,
         settings.comfyui.commit,
-        _digest(sorted(settings.requirements)),
+        _digest(sorted(requirements)),
         _digest(written),
     )
 
 
 def inputs_of_images(settings: Settings, groups: Mapping[str, Iterable[Pack]]) -> dict[str, Inputs]:
-    """Return that for all images: `groups` are the packs in the workers' images, by group."""
-    return {group: inputs_of(settings, packs) for group, packs in {**groups, GATEWAY: ()}.items()}
+    """Return what the requirements of each image are resolved from, and those of ComfyUI's layer.
+
+    `groups` are the packs in the workers' images, by group.
+    """
+    app = settings.requirements
+    found = {g: _inputs(settings, app, packs) for g, packs in {**groups, GATEWAY: ()}.items()}
+    return found | {COMFYUI: _inputs(settings, (), ())} if groups else found
 
 
 def is_locked(locked: LockedModel | None, model: Model) -> bool:

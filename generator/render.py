@@ -13,7 +13,7 @@ from .check import Checked, CheckedWorkflow
 from .client import client_values
 from .graph.catalog import CatalogFile
 from .handlers import handler_values
-from .lock import LockedModel
+from .lock import COMFYUI, LockedModel
 from .maps import manifest, sourcemap
 from .names import setup_name
 from .pycode import Source, identifier, literal
@@ -110,8 +110,8 @@ def _config(checked: Checked) -> dict[str, Source]:
 
 
 def _constraints(checked: Checked) -> bytes:
-    """Return the versions that every image keeps to: the locked ones, else those in gpu.yaml."""
-    lines = checked.lock.constraints if checked.lock else checked.settings.requirements
+    """Return the locked versions of what ComfyUI itself asks for; without a lock it takes any."""
+    lines = checked.lock.pinned(COMFYUI) if checked.lock else ()
     return "".join(f"{line}\n" for line in lines).encode()
 
 

@@ -20,6 +20,7 @@ from .diagnostics import Diagnostic
 from .graph.words import did_you_mean, show
 from .load import Node
 from .lock import (
+    COMFYUI,
     GATEWAY,
     Inputs,
     Lock,
@@ -188,12 +189,21 @@ class _Resolver:
         settings, groups = self.checked.settings, self.checked.groups
         inputs = inputs_of_images(settings, groups)
         open_ = [group for group in inputs if self._is_open(group, inputs[group])]
-        workers = [group for group in open_ if group != GATEWAY]
-        texts = self._texts({p.name for group in workers for p in groups[group]}, bool(workers))
+        workers = [group for group in open_ if group in groups]
+        texts = self._texts(
+            {p.name for group in workers for p in groups[group]},
+            bool({*open_} - {GATEWAY}),
+        )
         requirements = {group: self.old.requirements.get(group, ()) for group in inputs}
         for group in open_:
-            known = requirements[group]
-            if group == GATEWAY:
+            known, update = requirements[group], self.update
+            if group == COMFYUI:
+                if "" not in texts:
+                    continue
+                wanted = {"ComfyUI": texts[""]}
+                # In the versions of the workers, so that their layer of requirements has less to do.
+                known, update = next(iter(requirements.values())), ()
+            elif group == GATEWAY:
                 app = (r for r in settings.requirements if name_of(r) != _BUILDS_WITH)
                 wanted = {"gpu.yaml": "\n".join(app)}
                 # Gateways and workers are to have the same versions, for they share records.
@@ -205,9 +215,7 @@ class _Resolver:
             else:
                 continue
             try:
-                requirements[group] = compiled(
-                    wanted, settings.python, known, self.update, self.root
-                )
+                requirements[group] = compiled(wanted, settings.python, known, update, self.root)
             except RequirementsError as error:
                 at = settings.at.mapping.get("requirements", settings.at)
                 self.faults.append(_unresolved(at, str(error)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .check import Checked, CheckedWorkflow
-from .lock import GATEWAY, Lock
+from .lock import GATEWAY
 from .pycode import Source, docstring, identifier, literal
 from .spec import Gpu, GraphNode, Pack, Settings
 
@@ -94,17 +94,14 @@ def app_values(checked: Checked) -> dict[str, Any]:
 
 def image_values(checked: Checked) -> dict[str, Any]:
     """Return the values of image.py's template."""
-    packs = {pack.name: pack for image in images(checked) for pack in image.packs}
-    apt = {name for pack in packs.values() for name in pack.apt} - set(checked.settings.apt)
     tools = [r for r in checked.settings.requirements if r.startswith("comfy-cli==")]
     app = [r for r in checked.settings.requirements if r not in tools]
     return {
         "apt": literal(list(checked.settings.apt)),
-        "pack_apt": literal(sorted(apt)) if apt else None,
         "comfy_cli": literal(tools[0] if tools else "comfy-cli==1.5.3"),
         "requirements": literal(app),
         "gateway": literal(list(checked.lock.pinned(GATEWAY))) if checked.lock else None,
-        "images": [_image_values(image, checked.lock) for image in images(checked)],
+        "images": [_image_values(image, checked) for image in images(checked)],
     }
 
 
@@ -156,10 +153,13 @@ def _worker(worker: WorkerClass, image: Image, settings: Settings) -> dict[str, 
     }
 
 
-def _image_values(image: Image, lock: Lock | None) -> dict[str, Any]:
+def _image_values(image: Image, checked: Checked) -> dict[str, Any]:
+    lock = checked.lock
+    apt = {name for pack in image.packs for name in pack.apt} - set(checked.settings.apt)
     declared = dict.fromkeys(name for pack in image.packs for name in pack.pip)
     return {
         "name": identifier(image.name),
+        "apt": literal(sorted(apt)) if apt else None,
         "packs": [
             {"name": literal(p.name), "git": literal(p.git), "commit": literal(p.commit)}
             for p in image.packs

@@ -68,7 +68,9 @@ requirement fastapi==0.115.4
 requirement fastapi==0.115.4 group=@gateway
 requirement gguf==2.0
 requirement numpy==1.9
+requirement numpy==1.9 group=@comfyui
 requirement torch==3.0
+requirement torch==3.0 group=@comfyui
 """
 
 
@@ -150,7 +152,7 @@ def test_a_lock_holds_all_that_the_specs_stand_for(
         url=hub.url,
         pack=pack,
     )
-    assert len(lines(project, "resolved ")) == 2
+    assert len(lines(project, "resolved ")) == 3
     assert "3 models (0.0 GB), 1 pack, 4 packages" in capsys.readouterr().err
     assert str(project) not in text(project)
     assert hub.sent() <= 3  # no model was downloaded
@@ -193,7 +195,8 @@ def test_update_locks_what_it_names_anew(
     assert "requirement torch==3.0" in text(project)
     assert lock("--update", "torch") == 0
     assert lines(project, "requirement ")[3:] == [
-        "requirement numpy==1.9", "requirement torch==4.0",
+        "requirement numpy==1.9", "requirement numpy==1.9 group=@comfyui",
+        "requirement torch==4.0", "requirement torch==4.0 group=@comfyui",
     ]  # fmt: skip
 
 
@@ -344,11 +347,62 @@ def test_images_install_what_is_locked(
     checked, _ = load_and_check(project)
     assert checked is not None
     files = render(checked)
-    assert files["constraints.txt"].decode().split() == [
+    assert files["constraints.txt"].decode().split() == ["numpy==1.9", "torch==3.0"]
+    installed = files["image.py"].decode().partition("requirements(\n")[2].partition(")")[0]
+    assert re.findall('"([^"]+)"', installed) == [
         "fastapi==0.115.4", "gguf==2.0", "numpy==1.9", "torch==3.0",
     ]  # fmt: skip
-    installed = files["image.py"].decode().partition("requirements(\n")[2].partition(")")[0]
-    assert re.findall('"([^"]+)"', installed) == files["constraints.txt"].decode().split()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "locked"),
+    [
+        ("gpu.yaml", "fastapi==0.115.4", "fastapi==0.116", "fastapi==0.116"),
+        ("models.yaml", "[gguf]", "[gguf, extra]", "extra==1.0"),
+        ("models.yaml", "[gguf]", '["numpy>=2"]', "numpy==2.3"),
+    ],
+)
+def test_what_packs_and_the_app_ask_for_leaves_comfyui_alone(
+    project: Path,
+    lock: Callable[..., int],
+    sources: Sources,
+    file: str,
+    old: str,
+    new: str,
+    locked: str,
+) -> None:
+    """Also another version of what ComfyUI needs: a later layer installs it over the first."""
+    sources.wheel("fastapi", "0.116")
+    sources.wheel("extra", "1.0")
+    lock()
+    before = layers_of(project)
+    edit(project / file, old, new)
+    assert lock() == 0
+    assert f"requirement {locked}\n" in text(project)
+    assert "requirement numpy==1.9 group=@comfyui\n" in text(project)
+    after = layers_of(project)
+    assert [name for name in after if after[name] != before[name]] == ["requirements"]
+    # Another ComfyUI is another layer, and so in the workers' versions at once.
+    commit = sources.commit("comfyanonymous/ComfyUI", requirements_txt="torch\nextra\n")
+    gpu = (project / "gpu.yaml").read_text()
+    (project / "gpu.yaml").write_text(re.sub("commit: .{40}", f"commit: {commit}", gpu))
+    assert lock() == 0
+    ours = {line for line in lines(project, "requirement ") if "group=" not in line}
+    comfyui = {
+        one.removesuffix(" group=@comfyui")
+        for one in lines(project, "requirement ")
+        if "@comfyui" in one
+    }
+    assert len(comfyui) == 3
+    assert comfyui <= ours
+
+
+def layers_of(project: Path) -> dict[str, str]:
+    """Return the digests of the layers of the workers' image."""
+    checked, _ = load_and_check(project)
+    assert checked is not None
+    layers: dict[str, str] = json.loads(render(checked)["manifest.json"])["images"]["worker_image"]
+    return layers
 
 
 def test_the_gateway_has_the_workers_versions(
@@ -366,9 +420,11 @@ def test_the_gateway_has_the_workers_versions(
         "requirement fastapi==0.116 group=@gateway",
         "requirement gguf==2.0",
         "requirement numpy==1.9",
+        "requirement numpy==1.9 group=@comfyui",
         "requirement numpy==1.9 group=@gateway",
         "requirement rich==1.0",
         "requirement torch==3.0",
+        "requirement torch==3.0 group=@comfyui",
     ]
     checked, _ = load_and_check(project)
     assert checked is not None
@@ -517,12 +573,12 @@ def test_each_group_has_requirements_of_its_own(project: Path, lock: Callable[..
         "requirement fastapi==0.115.4 group=other",
         "requirement gguf==2.0",
         "requirement numpy==1.9",
+        "requirement numpy==1.9 group=@comfyui",
         "requirement numpy==2.3 group=other",
         "requirement torch==3.0",
+        "requirement torch==3.0 group=@comfyui",
         "requirement torch==3.0 group=other",
     ]
-    read, _ = parse(text(project))
-    assert read.constraints == ("fastapi==0.115.4", "torch==3.0")
 
 
 @pytest.mark.parametrize(

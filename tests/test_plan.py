@@ -427,11 +427,14 @@ def test_layers_after_a_change_are_built() -> None:
     assert (gateway.image, gateway.changed, gateway.after) == ("gateway_image", (), ())
     assert worker.image == "worker_image"
     assert worker.changed == ("ComfyUI",)
-    assert worker.kept == ("base", "apt", "apt of packs", "comfy-cli", "constraints")
+    assert worker.kept == ("base", "apt", "comfy-cli", "constraints")
+    assert worker.after[:2] == ("scripts", "apt of packs")
     assert worker.after[-2:] == ("requirements", "classes")
 
 
-@pytest.mark.parametrize("change", ["default", "model", "pack", "requirement"])
+@pytest.mark.parametrize(
+    "change", ["default", "model", "pack", "apt", "pip", "requirement", "comfy-cli"]
+)
 def test_what_changes_which_layer(make_project: MakeProject, change: str) -> None:
     root = make_project(
         {path.stem: path.read_text("utf-8") for path in (ROOT / "workflows").glob("*.yaml")},
@@ -447,7 +450,10 @@ def test_what_changes_which_layer(make_project: MakeProject, change: str) -> Non
         ),
         "model": ("models.yaml", "size: 17.2 GB", "size: 17.3 GB"),
         "pack": ("models.yaml", "1ef34ef573581bd9727c1e0ac05aa956b356a510", "f" * 40),
+        "apt": ("models.yaml", "apt: [libgl1,", "apt: [ffmpeg, libgl1,"),
+        "pip": ("models.yaml", "pip: [", "pip: [timm, "),
         "requirement": ("gpu.yaml", "pillow==13.0.0", "pillow==13.0.1"),
+        "comfy-cli": ("gpu.yaml", "comfy-cli==1.5.3", "comfy-cli==1.5.4"),
     }
     name, old, new = edits[change]
     text = (root / name).read_text("utf-8")
@@ -463,12 +469,17 @@ def test_what_changes_which_layer(make_project: MakeProject, change: str) -> Non
             "default": {"gateway_image": (), "worker_image": ()},
             "model": {"gateway_image": (), "worker_image": ()},
             "pack": {"gateway_image": (), "worker_image": ("pack ComfyUI_InstantID",)},
+            "apt": {"gateway_image": (), "worker_image": ("apt of packs",)},
+            "pip": {"gateway_image": (), "worker_image": ("requirements",)},
             "requirement": {
                 "gateway_image": ("requirements",),
-                "worker_image": ("constraints", "requirements"),
+                "worker_image": ("requirements",),
             },
+            "comfy-cli": {"gateway_image": (), "worker_image": ("comfy-cli",)},
         }[change]
     )
+    kept = {name for image in plan.images for name in image.kept}
+    assert ("ComfyUI" in kept) is (change != "comfy-cli")
     assert plan.breaking is False
 
 

@@ -7,6 +7,7 @@ from ..diagnostics import Diagnostic, Severity
 from ..graph.words import show
 from ..load import Node
 from ..lock import (
+    COMFYUI,
     GATEWAY,
     LOCK_FILE,
     Inputs,
@@ -71,7 +72,7 @@ def check_resolved(
     return faults + [
         _stale(1, f"it has requirements of the group {show(group)}, which no workflow names")
         for group in lock.resolved
-        if group not in groups and group != GATEWAY
+        if group not in groups and group not in (GATEWAY, COMFYUI)
     ]
 
 
@@ -108,9 +109,12 @@ def _check_inputs(
     root = settings.at.mapping
     requirements = root.get("requirements", settings.at)
     if locked is None:
-        image = {"": "the workers' image", GATEWAY: "the gateway's image"}.get(
-            group, f"the image of group {show(group)}"
-        )
+        images = {
+            "": "the workers' image",
+            GATEWAY: "the gateway's image",
+            COMFYUI: "ComfyUI alone",
+        }
+        image = images.get(group, f"the image of group {show(group)}")
         return [_drift(requirements, f"{LOCK_FILE} has no requirements of {image}")]
     faults: list[Diagnostic] = []
     if now.python != locked.python:

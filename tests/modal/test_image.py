@@ -31,7 +31,8 @@ def steps(modal: LocalModal, app: str, word: str) -> list[str]:
 
 def run(command: str, project: Project, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Run a step as Docker does; the image's tools are the build's, its Python is this one."""
-    command = command.replace("/opt/image_build", str(project.build / "image_build"))
+    for there, here in {"image_build": "image_build", "constraints.txt": "constraints.txt"}.items():
+        command = command.replace(f"/opt/{there}", str(project.build / here))
     own = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(
         ["/bin/sh", "-c", command],
@@ -123,7 +124,6 @@ def test_comfyui_is_installed_at_its_commit(
     modal.deploy(project.folder)
     env |= {
         "HOME": str(tmp_path),
-        "PIP_CONSTRAINT": str(project.build / "constraints.txt"),
         "PIP_FIND_LINKS": str(wheels),
         "PIP_NO_INDEX": "1",
         "PIP_TARGET": str(tmp_path / "installed"),

@@ -39,7 +39,9 @@ REQUIREMENTS: list[str] = [
 def comfyui(git: str, version: str, commit: str) -> list[str]:
     """Install a version of ComfyUI and what it requires, and see that it is the right commit."""
     return [
-        f"comfy --skip-prompt --workspace={COMFYUI} install --skip-manager --nvidia"
+        # Its pip and uv take no other versions than these.
+        f"PIP_CONSTRAINT={CONSTRAINTS} UV_CONSTRAINT={CONSTRAINTS}"
+        f" comfy --skip-prompt --workspace={COMFYUI} install --skip-manager --nvidia"
         f" --url={git}@v{version}",
         f'test "$(git -C {COMFYUI} rev-parse HEAD)" = {commit}',
     ]
@@ -78,11 +80,11 @@ base = modal.Image.debian_slim(python_version=config.PYTHON_VERSION).apt_install
 # The gateway answers HTTP, and the download function fills the Volume: neither needs ComfyUI.
 gateway_image = with_app(base.uv_pip_install(*REQUIREMENTS, uv_version="0.13.9"))
 
-# pip and uv take no other versions than these, whatever a package asks for.
+# ComfyUI depends on nothing that packs or the app ask for: constraints.txt has the versions of what
+# it asks for itself. Where they ask for others, the layer of requirements below installs these.
 engine_image = (
     base.uv_pip_install("comfy-cli==1.5.3", uv_version="0.13.9")
     .add_local_file(HERE / "constraints.txt", CONSTRAINTS, copy=True)
-    .env({"PIP_CONSTRAINT": CONSTRAINTS, "UV_CONSTRAINT": CONSTRAINTS})
     .run_commands(
         *comfyui(
             "https://github.com/comfyanonymous/ComfyUI.git",

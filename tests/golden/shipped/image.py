@@ -39,7 +39,9 @@ REQUIREMENTS: list[str] = [
 def comfyui(git: str, version: str, commit: str) -> list[str]:
     """Install a version of ComfyUI and what it requires, and see that it is the right commit."""
     return [
-        f"comfy --skip-prompt --workspace={COMFYUI} install --skip-manager --nvidia"
+        # Its pip and uv take no other versions than these.
+        f"PIP_CONSTRAINT={CONSTRAINTS} UV_CONSTRAINT={CONSTRAINTS}"
+        f" comfy --skip-prompt --workspace={COMFYUI} install --skip-manager --nvidia"
         f" --url={git}@v{version}",
         f'test "$(git -C {COMFYUI} rev-parse HEAD)" = {commit}',
     ]
@@ -80,12 +82,11 @@ base = modal.Image.debian_slim(python_version=config.PYTHON_VERSION).apt_install
 # The gateway answers HTTP, and the download function fills the Volume: neither needs ComfyUI.
 gateway_image = with_app(base.uv_pip_install(*REQUIREMENTS, uv_version="0.13.9"))
 
-# pip and uv take no other versions than these, whatever a package asks for.
+# ComfyUI depends on nothing that packs or the app ask for: constraints.txt has the versions of what
+# it asks for itself. Where they ask for others, the layer of requirements below installs these.
 engine_image = (
-    base.apt_install(*["g++", "libgl1", "libglib2.0-0"])
-    .uv_pip_install("comfy-cli==1.5.3", uv_version="0.13.9")
+    base.uv_pip_install("comfy-cli==1.5.3", uv_version="0.13.9")
     .add_local_file(HERE / "constraints.txt", CONSTRAINTS, copy=True)
-    .env({"PIP_CONSTRAINT": CONSTRAINTS, "UV_CONSTRAINT": CONSTRAINTS})
     .run_commands(
         *comfyui(
             "https://github.com/comfyanonymous/ComfyUI.git",
@@ -97,7 +98,8 @@ engine_image = (
 )
 
 worker_image = with_app(
-    engine_image.run_commands(
+    engine_image.apt_install(*["g++", "libgl1", "libglib2.0-0"])
+    .run_commands(
         pack(
             "ComfyUI-SeedVR2_VideoUpscaler",
             "https://github.com/numz/ComfyUI-SeedVR2_VideoUpscaler",
