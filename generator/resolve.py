@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from templates.image_build.requirements import name_of
-from templates.utils.hub import Hub, own_token
+from templates.utils.hub import Hub, git_hash, own_token
 from templates.utils.patience import FetchFailed
 from templates.utils.urls import url_size
 
@@ -40,6 +40,7 @@ from .spec import Model, Pack
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
+    from huggingface_hub.hf_api import RepoSibling
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -163,7 +164,7 @@ class _Resolver:
         if found.lfs is not None:
             size, sha256 = found.lfs.size, found.lfs.sha256
         else:
-            size, sha256 = self._hashed(repo, file, info.sha, found.size or 0)
+            size, sha256 = self._hashed(repo, found, info.sha)
         card = vars(info.card_data) if info.card_data else {}
         license_ = card.get("license_name") or card.get("license")
         is_plain = isinstance(license_, str) and _LICENSE.fullmatch(license_)
@@ -177,12 +178,16 @@ class _Resolver:
             license=license_ if is_plain else None,
         )
 
-    def _hashed(self, repo: str, file: str, commit: str, size: int) -> tuple[int, str]:
+    def _hashed(self, repo: str, found: "RepoSibling", commit: str) -> tuple[int, str]:
         """Return size and hash of a small file, by downloading it."""
-        if size > _LARGEST_PLAIN:
+        file = found.rfilename
+        if (found.size or 0) > _LARGEST_PLAIN:
             raise FetchFailed(f"{repo} does not say the SHA-256 of {file}, and it is large")
         with TemporaryDirectory(prefix="lock-") as folder:
-            data = self.hub.download(repo, file, commit, Path(folder)).read_bytes()
+            path = self.hub.download(repo, file, commit, Path(folder))
+            if git_hash(path) != found.blob_id:
+                raise FetchFailed(f"{file} of {repo} came damaged: its git hash is another")
+            data = path.read_bytes()
         return len(data), hashlib.sha256(data).hexdigest()
 
     def _requirements(self) -> tuple[dict[str, tuple[str, ...]], dict[str, Inputs]]:

@@ -176,6 +176,40 @@ def test_without_a_lock_the_newest_revision_is_taken(hub: HubServer, places: Pla
     assert "its SHA-256 is" in reason
 
 
+def test_without_a_lock_a_small_file_is_verified_by_its_git_hash(
+    hub: HubServer, places: Places
+) -> None:
+    """Which is all that the server says of files in git itself; of equal size, it is another file."""
+    model = replace(add(hub, "a"), revision=None, size=None, sha256=None)
+    hub.repos[REPO].plain = (model.source["file"],)
+    hub.wrong.add(content("a"))
+    [reason] = reasons([model], places)
+    assert reason.startswith("model a: its git hash is ")
+    assert linked([model], places) == {}
+    hub.wrong.clear()
+    download([model], places)
+    assert linked([model], places) == {model.path: content("a")}
+
+
+def test_what_nothing_can_be_verified_by_is_refused(
+    hub: HubServer, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.hub_server._git_blob", lambda _: "a-tag-of-another-kind")
+    model = replace(add(hub, "a"), revision=None, size=None, sha256=None)
+    hub.repos[REPO].plain = (model.source["file"],)
+    assert reasons([model], places) == ["model a: there is no hash to verify it by; make lock"]
+    assert linked([model], places) == {}
+
+
+def test_each_file_that_a_volume_lacks_is_told(hub: HubServer, places: Places) -> None:
+    models = [
+        ModelFile(name, f"loras/{name}.safetensors", {"volume": "mine"}, sha256=sha)
+        for name, sha in (("a", None), ("b", None), ("c", "1" * 64), ("d", "1" * 64))
+    ]
+    found = reasons([*models, add(hub, "e")], places)
+    assert [reason.partition(":")[0] for reason in found] == [f"model {name}" for name in "abcd"]
+
+
 def test_progress_counts_the_bytes_of_all_files(hub: HubServer, places: Places) -> None:
     models = [add(hub, "a"), add(hub, "b"), at_url(hub, "c")]
     seen: list[Progress] = []

@@ -521,6 +521,17 @@ def test_a_small_file_is_hashed_here(
     assert lines(project, "model b ")[0].endswith(expected)
 
 
+def test_a_small_file_that_comes_damaged_is_not_locked(
+    hub: HubServer, lock: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else every download after it would be held to the damaged one."""
+    hub.repos[REPO].plain = ("b.safetensors",)
+    hub.wrong.add(FILES["b.safetensors"])
+    assert lock() == 1
+    [found] = unresolved(capsys.readouterr().out)
+    assert f"b.safetensors of {REPO} came damaged" in found
+
+
 def test_packs_bring_their_requirements(
     project: Path, lock: Callable[..., int], sources: Sources
 ) -> None:

@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Final
 from uuid import uuid4
 
-from .hub import Hub
+from .hub import Hub, git_hash
 from .patience import FetchFailed
 from .urls import fetch_url
 
@@ -27,7 +27,6 @@ PARALLEL: Final = 8
 # The folder of a cache that holds what was found whole, by its key.
 VERIFIED: Final = "verified"
 
-_SHA256_DIGITS: Final = 64
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
@@ -161,9 +160,10 @@ def download(
     Raises:
         DownloadError: with all reasons, when a file cannot be had; the others are there then.
     """
-    absent = {m.key: (m, why) for m in models if (why := _absence(m, places))}
-    reasons = [why for model, why in absent.values() if "volume" in model.source]
-    wanted = [model for model, _ in absent.values() if "volume" not in model.source]
+    absent = [(model, why) for model in models if (why := _absence(model, places))]
+    reasons = [why for model, why in absent if "volume" in model.source]
+    # What several models have from one source is downloaded once.
+    wanted = {model.key: model for model, _ in absent if "volume" not in model.source}
     if not absent:
         return
     with (
@@ -173,7 +173,7 @@ def download(
         downloader = _Downloader(places, hub, civitai_key, _Meter(on_progress))
         for step in (downloader.prepare, downloader.fetch):
             if not reasons:
-                reasons += [why for why in threads.map(step, wanted) if why]
+                reasons += [why for why in threads.map(step, wanted.values()) if why]
     if reasons:
         raise DownloadError(_without(reason, hf_token, civitai_key) for reason in reasons)
 
@@ -310,12 +310,17 @@ def _fault(path: Path, model: ModelFile) -> str:
     size = path.stat().st_size
     if model.size not in (None, size):
         return _other("size", f"{model.size}", f"{size} bytes")
-    expected = model.sha256 or (path.resolve().name if "hf" in model.source else "")
-    if len(expected) != _SHA256_DIGITS:
-        return ""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    return _other("SHA-256", expected, found) if found != expected else ""
+    # Without a lock there is the server's own word, which its client names the file by.
+    expected = model.sha256 or path.resolve().name
+    match len(expected):
+        case 64:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            return _other("SHA-256", expected, found) if found != expected else ""
+        case 40:
+            found = git_hash(path)
+            return _other("git hash", expected, found) if found != expected else ""
+    return "there is no hash to verify it by; make lock"
 
 
 def _other(what: str, expected: str, found: str) -> str:

@@ -4,6 +4,7 @@ The client is imported when it is first needed, for most containers have no use 
 no telemetry, and downloads over plain HTTP: over Xet, a file that was cut off would start anew.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -205,6 +206,18 @@ class Hub:
             case 403:
                 return f"the token may not read {repo} (status 403)"
         return f"the server does not hand out {repo} (status {status})"
+
+
+def git_hash(path: Path) -> str:
+    """Return git's hash of a file, which is the server's of one that is not in its large-file storage.
+
+    https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+    """
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def own_token() -> str:
