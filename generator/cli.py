@@ -290,10 +290,11 @@ def _serve(root: Path, options: argparse.Namespace) -> int:
 def _render(root: Path, target: Path, options: argparse.Namespace) -> tuple[int, Checked | None]:
     """Check the specs and render them, and return the exit code and what was checked."""
     checked, diagnostics = _check(root)
-    code = _report([d for d in diagnostics if d.severity is not Severity.INFO], options)
+    shown = [d for d in diagnostics if d.severity is not Severity.INFO]
+    code = _report(shown, options)
     if code != CLEAN or checked is None:
         if not options.quiet:
-            print(f"nothing rendered: {_summary(diagnostics)}", file=sys.stderr)
+            print(f"nothing rendered: {_summary(shown)}", file=sys.stderr)
         return code, None
     from .render import render
 
@@ -302,7 +303,9 @@ def _render(root: Path, target: Path, options: argparse.Namespace) -> tuple[int,
     except (FormatError, PublishError) as error:
         return _refuse(str(error)), None
     if not options.quiet:
-        routes = " ".join(c.workflow.route for c in checked.workflows)
+        routes = " ".join(
+            c.workflow.route + ("" if c.workflow.enabled else " (off)") for c in checked.workflows
+        )
         print(f"{target}/ {'rendered' if changed else 'is up to date'}: {routes}", file=sys.stderr)
     return CLEAN, checked
 

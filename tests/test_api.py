@@ -1076,6 +1076,22 @@ def test_pages_of_configured_origins(
     serve(tmp_path_factory.mktemp("cors"), test, package=package, access=access())
 
 
+def test_pages_may_read_of_a_fault_of_the_service(tmp_path_factory: Factory, package: str) -> None:
+    """The fault itself is logged once, and goes no further."""
+    ours = "https://app.example.com"
+
+    async def fails(_: object) -> None:
+        raise RuntimeError("secret")
+
+    async def test(api: Service) -> None:
+        api.backend.submit = fails  # type: ignore[method-assign]
+        reply = await api.client.post("/flux", json=FLUX, headers={"Origin": ours})
+        problem(reply, 500, "internal-error")
+        assert reply.headers["access-control-allow-origin"] == ours
+
+    serve(tmp_path_factory.mktemp("fault"), test, package=package)
+
+
 def test_no_origin_is_allowed_unless_it_is_named(api: Api) -> None:
     reply = api.post("/flux", FLUX, headers={"Origin": "https://app.example.com"})
     assert "access-control-allow-origin" not in reply.headers

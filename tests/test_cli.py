@@ -120,6 +120,17 @@ def test_build_says_what_it_did(make_project: MakeProject) -> None:
     root = make_project({"it": GOOD})
     assert run("build", cwd=root).stderr == "build/ rendered: /it\n"
     assert run("build", cwd=root).stderr == "build/ is up to date: /it\n"
+    (root / "workflows" / "off.yaml").write_text(f"enabled: false\n{GOOD}")
+    assert run("build", cwd=root).stderr == "build/ rendered: /it /off (off)\n"
+
+
+def test_build_counts_what_it_shows(make_project: MakeProject) -> None:
+    """Of infos it shows none."""
+    models = "models: {m: {source: {hf: a/b, file: m.safetensors}, folder: vae}}\npacks: {}\n"
+    root = make_project({"it": BAD}, models=models)
+    assert "info" in run("validate", "--project", str(root)).stderr
+    done = run("build", "--project", str(root))
+    assert done.stderr == "nothing rendered: 2 errors\n"
 
 
 @pytest.mark.parametrize(

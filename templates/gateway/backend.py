@@ -3,11 +3,12 @@
 All records can be pickled, so that they can come from another machine.
 """
 
+import asyncio
 import re
 import secrets
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -36,6 +37,7 @@ from ..utils.comfyui_records import (
     Started,
     Text,
 )
+from .spool import Spooled
 
 # Crockford's base 32: no letter that reads like a digit.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -101,7 +103,8 @@ class Result:
     """What a run made, and on what.
 
     `gpu` is the GPU that was found; `price_per_second` is in USD, 0 where nobody is billed.
-    `preview` says that the engine is a stand-in and nothing is real.
+    `preview` says that the engine is a stand-in and nothing is real. `spooled` are those
+    outputs, by their numbers, whose bytes lie on disk: `whole` brings them.
     """
 
     outputs: tuple[File | Text, ...]
@@ -111,6 +114,7 @@ class Result:
     price_per_second: float
     engine: str
     preview: bool
+    spooled: Mapping[int, Spooled] = field(default_factory=dict)
 
     @property
     def cost(self) -> float:
@@ -213,6 +217,19 @@ class Backend(Protocol):
 
     async def workers(self) -> list[Worker]:
         """Return what is known of the engines; starts none."""
+
+
+async def whole(job: Job) -> Job:
+    """Return a job with the bytes of all its outputs."""
+    result = job.result
+    if result is None or not result.spooled:
+        return job
+    outputs = [*result.outputs]
+    for number, spooled in result.spooled.items():
+        output = outputs[number]
+        assert isinstance(output, File)
+        outputs[number] = replace(output, data=await asyncio.to_thread(spooled.read))
+    return replace(job, result=replace(result, outputs=tuple(outputs)))
 
 
 def failure_of(error: EngineError) -> Failure:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from ..graph.families import Families
@@ -42,15 +42,11 @@ _STOP_SECONDS: Final = 30.0
 
 @dataclass(slots=True)
 class _Entry:
-    """A job, the task that runs it, and how many bytes its outputs have.
-
-    `files` are the outputs that are kept on disk, by their numbers; the job has no bytes of them.
-    """
+    """A job, the task that runs it, and how many bytes its outputs have."""
 
     job: Job
     task: "asyncio.Task[None] | None" = None
     size: int = 0
-    files: dict[int, Spooled] = field(default_factory=dict)
 
     async def spool(self, most: int) -> None:
         """Keep files of more than `most` bytes on disk.
@@ -58,32 +54,18 @@ class _Entry:
         Raises:
             OSError: when they cannot be written; they stay in memory then.
         """
-        outputs = self.job.result.outputs if self.job.result else ()
-        files: dict[int, Spooled] = {}
+        result = self.job.result
+        if result is None:
+            return
+        outputs = [*result.outputs]
+        spooled: dict[int, Spooled] = {}
         for number, output in enumerate(outputs):
             if isinstance(output, File) and len(output.data) > most:
-                files[number] = await asyncio.to_thread(Spooled, output.data)
-        self.job = _with_data(self.job, dict.fromkeys(files, b""))
-        self.files = files
-
-    async def whole(self) -> Job:
-        """Return the job with the bytes of all its outputs."""
-        job, files = self.job, self.files
-        data = {number: await asyncio.to_thread(file.read) for number, file in files.items()}
-        return _with_data(job, data)
-
-
-def _with_data(job: Job, data: Mapping[int, bytes]) -> Job:
-    """Return a job with other bytes in some of its files, by their numbers."""
-    if not data or job.result is None:
-        return job
-    outputs = [
-        replace(output, data=data[number])
-        if number in data and isinstance(output, File)
-        else output
-        for number, output in enumerate(job.result.outputs)
-    ]
-    return replace(job, result=replace(job.result, outputs=tuple(outputs)))
+                spooled[number] = await asyncio.to_thread(Spooled, output.data)
+                outputs[number] = replace(output, data=b"")
+        if spooled:
+            result = replace(result, outputs=tuple(outputs), spooled=spooled)
+            self.job = replace(self.job, result=result)
 
 
 class LocalBackend:
@@ -159,7 +141,7 @@ class LocalBackend:
         entry = self._entry(job)
         if entry.task and not entry.task.done() and seconds > 0:
             await asyncio.wait({entry.task}, timeout=seconds)
-        return await entry.whole()
+        return entry.job
 
     async def cancel(self, job: str) -> Job:
         """Stop a job, and return it once it has stopped."""

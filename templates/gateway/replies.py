@@ -7,11 +7,12 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from ..utils.av_utils import video_size
 from ..utils.comfyui_records import File, Text
-from ..utils.image_utils import ImageError, encode_base64, image_info
+from ..utils.image_utils import encode_base64
 from .backend import Job, Result, Status
+from .measures import Measures, measure
 from .problems import Problem
+from .spool import Spooled
 
 JSON: Final = "application/json"
 
@@ -19,7 +20,6 @@ JSON: Final = "application/json"
 _MOST_DATA: Final = 8_000_000
 # Seconds until it is worth asking again for a job that waits, or runs.
 _ASK_AGAIN: Final = 1
-_ANY_SIZE: Final = 2**62
 
 # What the reply of an endpoint says beside its bytes.
 HEADERS: Final[Mapping[str, str]] = {
@@ -111,7 +111,12 @@ def document(
         queue_seconds=round(result.queue_seconds, 3) if result else None,
         cost=round(result.cost, 6) if result else None,
         outputs=[
-            _output(output, f"{root}/jobs/{job.id}/outputs/{number}", with_data=with_data)
+            _output(
+                output,
+                f"{root}/jobs/{job.id}/outputs/{number}",
+                result.spooled.get(number) if result else None,
+                with_data=with_data,
+            )
             for number, output in enumerate(outputs)
         ],
         problem=problem.document() if problem else None,
@@ -192,28 +197,23 @@ def _printed(text: str) -> str:
     return "".join(c if " " <= c <= "~" else "_" for c in text)
 
 
-def _output(output: File | Text, url: str, *, with_data: bool) -> Output:
+def _output(output: File | Text, url: str, spooled: Spooled | None, *, with_data: bool) -> Output:
     data = content(output)
-    width, height = _size(data) if isinstance(output, File) else (None, None)
+    if spooled is not None:
+        size = spooled.size
+    else:
+        size = measure(data) if isinstance(output, File) else Measures(len(data))
     return Output(
         node=output.node,
         kind=output.kind,
         media_type=media_type_of(output),
         filename=output.filename if isinstance(output, File) else None,
-        bytes=len(data),
-        width=width,
-        height=height,
+        bytes=size.bytes,
+        width=size.width,
+        height=size.height,
         url=url,
         data=encode_base64(data) if with_data and len(data) < _MOST_DATA else None,
     )
-
-
-def _size(data: bytes) -> tuple[int | None, int | None]:
-    try:
-        info = image_info(data, _ANY_SIZE)
-    except ImageError:
-        return video_size(data) or (None, None)
-    return info.width, info.height
 
 
 def _range(part: str) -> tuple[str, float]:

@@ -212,15 +212,14 @@ def main(
 
 async def _missing(app: FastAPI, backend: LocalBackend) -> dict[str, Needs]:
     """Return what the engine lacks, by the routes that need it."""
-    build = gateway_of(app).graphs.build
-    routes = json.loads((build / "manifest.json").read_text("utf-8"))["routes"]
-    models = json.loads((build / "models.json").read_text("utf-8"))
+    gateway = gateway_of(app)
+    models = json.loads((gateway.graphs.build / "models.json").read_text("utf-8"))
     paths = {model["name"]: model["path"] for model in models}
     needs = {
         route: Needs(
             frozenset(about["classes"]), frozenset(paths[name] for name in about["models"])
         )
-        for route, about in routes.items()
+        for route, about in gateway.routes.items()
         if about["enabled"]
     }
     try:

@@ -24,6 +24,7 @@ from .jobs import add_job_routes
 from .media import MediaReader
 from .openapi import describe
 from .problems import Problem, of_status
+from .recovery import Recovery, fault
 from .replies import HEADERS
 from .service import Endpoint, Gateway, gateway_of
 
@@ -73,6 +74,7 @@ def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -
         ),
         deadline=settings.deadline,
         max_body_bytes=settings.max_body_bytes,
+        routes=manifest["routes"],
     )
     _add_guards(app, access, settings.cors_origins)
     _add_problems(app)
@@ -84,6 +86,7 @@ def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -
 
 
 def _add_guards(app: FastAPI, access: Access, origins: Sequence[str]) -> None:
+    app.add_middleware(Recovery)
     app.add_middleware(Guard, access=access)
     if origins:
         # In front of the guard, for a browser asks without a key whether it may ask.
@@ -118,8 +121,8 @@ def _add_problems(app: FastAPI) -> None:
         return Response(status_code=_CLIENT_GONE)
 
     async def on_fault(_: Request, __: Exception) -> Response:
-        detail = "this is a fault of the service; its log says more"
-        return Problem("internal-error", detail).response()
+        # Of what stands in front of the app; its own faults do not come this far.
+        return fault().response()
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_status)

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from .access import owner_of
-from .backend import Backend, Job, JobEndedError, Status, UnknownJobError
+from .backend import Backend, Job, JobEndedError, Status, UnknownJobError, whole
 from .openapi import job_operations
 from .problems import Fault, Problem, pointer
 from .replies import first_output, job_response, media_type_of, output_response, wants_json
@@ -35,7 +35,7 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
     async def result(request: Request) -> Response:
         """Return what the request itself would have got."""
         job = await _awaited(gateway, backend, request)
-        return answer(gateway, request, job)
+        return answer(gateway, request, await whole(job))
 
     async def output(request: Request) -> Response:
         """Return the bytes of an output; they are numbered from 0."""
@@ -44,7 +44,9 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
         number = request.path_params["number"]
         if number not in map(str, range(len(outputs))):
             raise Problem("not-found", f"this job has {len(outputs)} outputs, numbered from 0")
-        return output_response(job, outputs[int(number)])
+        found = await whole(job)
+        assert found.result is not None
+        return output_response(found, found.result.outputs[int(number)])
 
     async def cancel(request: Request) -> Response:
         """Stop the job, and return it once it has stopped."""
@@ -101,7 +103,7 @@ async def reply(gateway: Gateway, backend: Backend, request: Request, job: str) 
         raise
     if not found.status.is_final:
         gateway.listeners.keep(job)
-    return answer(gateway, request, found)
+    return answer(gateway, request, await whole(found))
 
 
 def answer(gateway: Gateway, request: Request, job: Job) -> Response:

@@ -1,6 +1,6 @@
 """The records of the gateway: its endpoints, and what they share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,8 @@ class Endpoint:
 class Gateway:
     """What all endpoints share, and the endpoints themselves by route.
 
-    `deadline` is in seconds: a request that takes longer is answered with 202. `listeners` are the
+    `deadline` is in seconds: a request that takes longer is answered with 202. `routes` are what
+    manifest.json says of each: the classes and models that it needs, and more. `listeners` are the
     callers that wait for jobs.
     """
 
@@ -56,6 +57,7 @@ class Gateway:
     media: MediaReader
     deadline: float
     max_body_bytes: int
+    routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     listeners: Listeners = field(default_factory=Listeners)
 

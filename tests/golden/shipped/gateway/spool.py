@@ -5,9 +5,13 @@ import weakref
 from pathlib import Path
 from tempfile import mkstemp
 
+from .measures import measure
+
 
 class Spooled:
     """Bytes in a temporary file without a name: it goes with this object, or with the process.
+
+    `size` says how large they are, and a picture or video of them.
 
     Raises:
         OSError: when they cannot be written.
@@ -18,7 +22,7 @@ class Spooled:
         # The system frees the space once the file is closed, however the process ends.
         weakref.finalize(self, os.close, self._file)
         Path(path).unlink()
-        self._size = len(data)
+        self.size = measure(data)
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._file, rest) :]
@@ -28,7 +32,7 @@ class Spooled:
         parts: list[bytes] = []
         position = 0
         # One call reads 2 GiB at most.
-        while position < self._size:
-            parts.append(os.pread(self._file, self._size - position, position))
+        while position < self.size.bytes:
+            parts.append(os.pread(self._file, self.size.bytes - position, position))
             position += len(parts[-1])
         return b"".join(parts)
