@@ -18,8 +18,8 @@ from .maps import manifest, sourcemap
 from .names import setup_name
 from .pycode import Source, identifier, literal
 from .python_format import formatted
-from .spec import Model, Settings
-from .workers import CACHE_VOLUME, app_values, image_values
+from .spec import CACHE, CACHE_VOLUME, Model, Settings
+from .workers import app_values, image_values
 
 TEMPLATES: Final = Path(__file__).parent.parent / "templates"
 GRAPH: Final = Path(__file__).parent / "graph"
@@ -96,7 +96,7 @@ def _config(checked: Checked) -> dict[str, Source]:
         "comfyui_port": engine.port,
         "comfyui_flags": flags,
         "jobs": f"{settings.app}-jobs",
-        "cache": settings.volumes.get(CACHE_VOLUME, "/cache"),
+        "cache": settings.volumes.get(CACHE_VOLUME, CACHE),
         "uploads": {n: path for n, path in settings.volumes.items() if n != CACHE_VOLUME},
         "regions": list(settings.scaling.region) or None,
         "deadline": settings.gateway.deadline,

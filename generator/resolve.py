@@ -16,6 +16,7 @@ from templates.utils.patience import FetchFailed
 from templates.utils.urls import url_size
 
 from .check import Checked
+from .check.image import COMFY_CLI
 from .diagnostics import Diagnostic
 from .graph.words import did_you_mean, show
 from .load import Node
@@ -48,8 +49,6 @@ Value = TypeVar("Value")
 _PARALLEL: Final = 8
 # What is not in the large-file storage of a repository is small; the server does not say its hash.
 _LARGEST_PLAIN: Final = 100 * 10**6
-# It installs ComfyUI in the workers' image; the gateway has none.
-_BUILDS_WITH: Final = "comfy-cli"
 _LICENSE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+()\[\]/-]{0,99}")
 
 
@@ -209,7 +208,7 @@ class _Resolver:
                 # In the versions of the workers, so that their layer of requirements has less to do.
                 known, update = next(iter(requirements.values())), ()
             elif group == GATEWAY:
-                app = (r for r in settings.requirements if name_of(r) != _BUILDS_WITH)
+                app = (r for r in settings.requirements if name_of(r) != COMFY_CLI)
                 wanted = {"gpu.yaml": "\n".join(app)}
                 # Gateways and workers are to have the same versions, for they share records.
                 known = next(iter(requirements.values()))

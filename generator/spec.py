@@ -20,6 +20,11 @@ INTEGER_TYPES: Final = frozenset(("integer", "seed"))
 NUMBER_TYPES: Final = INTEGER_TYPES | {"number"}
 MEDIA_TYPES: Final = frozenset(("image", "video", "audio"))
 
+# The Volume of the models that are downloaded, and where it is mounted unless gpu.yaml says; all
+# other Volumes hold uploaded ones.
+CACHE_VOLUME: Final = "hf-hub-cache"
+CACHE: Final = "/cache"
+
 _SIZE_UNITS: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 

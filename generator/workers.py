@@ -5,16 +5,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from templates.image_build.requirements import name_of
+
 from .check import Checked, CheckedWorkflow
+from .check.image import COMFY_CLI
+from .check.secrets import DOWNLOAD_VARIABLES, GATEWAY_VARIABLES
 from .lock import GATEWAY
 from .pycode import Source, docstring, identifier, literal
-from .spec import Gpu, GraphNode, Pack, Settings
+from .spec import CACHE_VOLUME, Gpu, GraphNode, Pack, Settings
 
-# The Volume of the models that are downloaded; all others hold uploaded ones.
-CACHE_VOLUME = "hf-hub-cache"
-# Variables that are of use to one function alone; workers get the others.
-_DOWNLOAD_VARIABLES = frozenset(("HF_TOKEN", "CIVITAI_API_KEY"))
-_GATEWAY_VARIABLES = frozenset(("API_KEYS",))
 # After a job's own time, for handing out what it made and for saying that it took too long.
 _GRACE_SECONDS = 60
 _LONGEST_TIMEOUT = 86_400
@@ -83,10 +82,10 @@ def app_values(checked: Checked) -> dict[str, Any]:
         "workers": [_worker(w, by_group[w.group], settings) for w in worker_classes(checked)],
         "cache": literal(CACHE_VOLUME),
         "snapshot": settings.scaling.snapshot,
-        "gateway_secrets": _secrets(settings, _GATEWAY_VARIABLES)
+        "gateway_secrets": _secrets(settings, GATEWAY_VARIABLES)
         if settings.auth == "api-key"
         else Source("[]"),
-        "download_secrets": _secrets(settings, _DOWNLOAD_VARIABLES),
+        "download_secrets": _secrets(settings, DOWNLOAD_VARIABLES),
         "worker_secrets": _other_secrets(settings),
         "proxy": literal(settings.auth == "proxy"),
     }
@@ -94,11 +93,11 @@ def app_values(checked: Checked) -> dict[str, Any]:
 
 def image_values(checked: Checked) -> dict[str, Any]:
     """Return the values of image.py's template."""
-    tools = [r for r in checked.settings.requirements if r.startswith("comfy-cli==")]
+    tools = [r for r in checked.settings.requirements if name_of(r) == COMFY_CLI]
     app = [r for r in checked.settings.requirements if r not in tools]
     return {
         "apt": literal(list(checked.settings.apt)),
-        "comfy_cli": literal(tools[0] if tools else "comfy-cli==1.5.3"),
+        "comfy_cli": literal(tools[0]),
         "requirements": literal(app),
         "gateway": literal(list(checked.lock.pinned(GATEWAY))) if checked.lock else None,
         "images": [_image_values(image, checked) for image in images(checked)],
@@ -176,7 +175,7 @@ def _secrets(settings: Settings, variables: frozenset[str]) -> Source:
 
 
 def _other_secrets(settings: Settings) -> Source:
-    known = _DOWNLOAD_VARIABLES | _GATEWAY_VARIABLES
+    known = DOWNLOAD_VARIABLES | GATEWAY_VARIABLES
     names = {n: keys for n, keys in settings.secrets.items() if not known.intersection(keys)}
     return Source("[" + ", ".join(_secret(name, keys) for name, keys in names.items()) + "]")
 

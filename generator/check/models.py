@@ -10,6 +10,7 @@ from ..graph.family_tables import FAMILIES
 from ..graph.words import did_you_mean, show
 from ..load import Node
 from ..spec import Model, Models
+from .secrets import check_addresses
 from .uses import Uses
 
 
@@ -55,7 +56,7 @@ def check_declarations(
     is read by code that knows its name, and needs none that ComfyUI lists. `unchecked` are the
     classes that may be of packs without node schemas.
     """
-    faults = _unknown_families(models)
+    faults = _unknown_families(models) + check_addresses(models)
     faults += [
         model.at.mapping["folder"].error(
             "wrong-folder", "folders are below models/ already", hint="leave out models/"

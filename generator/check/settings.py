@@ -6,7 +6,9 @@ from typing import Final
 from ..diagnostics import Diagnostic
 from ..graph.words import did_you_mean, show
 from ..load import Node
-from ..spec import Gpu, Models, Settings, Workflow
+from ..spec import CACHE, CACHE_VOLUME, Gpu, Models, Settings, Workflow
+from .image import check_image
+from .secrets import check_secrets
 
 # Modal mounts no Volume there (https://modal.com/docs/guide/volumes).
 _UNMOUNTABLE: Final = ("/root", "/tmp")
@@ -44,6 +46,7 @@ def check_settings(
         if item.text == gpu.name
     ]
     faults += _check_prices(settings) + _check_auth(settings) + _check_deadline(settings)
+    faults += check_secrets(settings) + check_image(settings)
     return faults + _check_scaling(settings) + _check_volumes(settings, models)
 
 
@@ -115,6 +118,36 @@ def _check_scaling(settings: Settings) -> list[Diagnostic]:
     return faults
 
 
+def _in_the_way(name: str, path: str, settings: Settings) -> str:
+    """Return what a Volume at a path would hide, or what would hide it; empty for nothing."""
+    image = {"ComfyUI": settings.comfyui.directory, "the app itself": "/root/build"}
+    for what, place in image.items():
+        if _is_within(path, place) or _is_within(place, path):
+            return f"{what} is at {place}, and a Volume at {path} hides it"
+    for other, place in settings.volumes.items():
+        if other != name and place != path and _is_within(path, place):
+            return f"volume {show(other)} is mounted at {place}, and this one inside of it"
+    return ""
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
+
+
+def _check_cache(settings: Settings) -> list[Diagnostic]:
+    """Downloaded models have a Volume of their own, at /cache where none is declared."""
+    written = settings.at.mapping.get("volumes")
+    if written is None or CACHE_VOLUME in settings.volumes:
+        return []
+    message = f"volume {CACHE_VOLUME}, of the models that are downloaded, is at {CACHE}"
+    hint = f"choose another path, or add {CACHE_VOLUME}: /OTHER"
+    return [
+        at.error("bad-volume", message, hint=hint)
+        for at in written.mapping.values()
+        if _is_within(at.text, CACHE) or _is_within(CACHE, at.text)
+    ]
+
+
 def _check_volumes(settings: Settings, models: Models | None) -> list[Diagnostic]:
     faults: list[Diagnostic] = []
     seen: dict[str, str] = {}
@@ -126,6 +159,9 @@ def _check_volumes(settings: Settings, models: Models | None) -> list[Diagnostic
             faults.append(at.error("bad-volume", f"volume {show(other)} is mounted there already"))
         if path in _UNMOUNTABLE:
             faults.append(at.error("bad-volume", f"Modal mounts no Volume at {path}"))
+        elif what := _in_the_way(name, path, settings):
+            faults.append(at.error("bad-volume", what, hint="choose another path"))
+    faults += _check_cache(settings)
     for model in models.models.values() if models else ():
         volume = model.source.get("volume")
         if volume is not None and volume not in settings.volumes:

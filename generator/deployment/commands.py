@@ -165,7 +165,7 @@ def _plan(checked: Checked, root: Path, options: argparse.Namespace) -> int:
     from templates.utils.downloads import VERIFIED
 
     from ..render import render
-    from ..workers import CACHE_VOLUME
+    from ..spec import CACHE_VOLUME
     from .deploy import plan_of, token_step, uses_colour
     from .manifest import ManifestError, read_manifest
     from .modal_app import ModalApp, ModalError, has_token

@@ -14,8 +14,7 @@ from templates.utils.downloads import VERIFIED
 
 from ..check import Checked
 from ..render import Files
-from ..spec import Settings
-from ..workers import CACHE_VOLUME
+from ..spec import CACHE_VOLUME, Settings
 from .manifest import Manifest, ManifestError, parse_manifest
 from .modal_app import ModalApp, ModalError, has_token
 from .plan import Plan, make_plan

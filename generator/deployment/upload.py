@@ -14,8 +14,7 @@ from ..graph.catalog import is_listed_name
 from ..graph.families import Families, family_of_name
 from ..graph.safetensors import family_of_keys, read_header
 from ..graph.words import did_you_mean, show
-from ..spec import Settings
-from ..workers import CACHE_VOLUME
+from ..spec import CACHE_VOLUME, Settings
 from .modal_app import ModalApp, call_command, failed
 
 _EXTENSION: Final = ".safetensors"

@@ -14,6 +14,7 @@ import pytest
 from generator.deployment.manifest import read_manifest
 from generator.deployment.plan import make_plan
 from generator.lock import Lock, LockedModel, LockedPack, inputs_of_images, write_lock
+from generator.schema import schema
 from tests.conftest import ROOT, load_and_check
 from tests.hub_server import HubServer, hub_server
 from tests.jobs_contract import PROBE_YAML
@@ -373,6 +374,7 @@ def test_afterwards(modal: LocalModal, project: Project) -> None:
     assert "nothing is deployed yet" in generator(modal, project, "plan").stdout
 
 
+REQUIREMENTS = schema("gpu")["properties"]["requirements"]["default"]
 CHANGES = [
     ("workflows/picture.yaml", "default: 32", "default: 48"),
     (
@@ -382,7 +384,7 @@ CHANGES = [
     ),
     ("models.yaml", '0000000000"', '0000000001"'),
     ("gpu.yaml", "scaledown: 120", "scaledown: 100"),
-    ("gpu.yaml", "auth:", "requirements: [pillow==13.0.0]\nauth:"),
+    ("gpu.yaml", "auth:", f"requirements: [{', '.join(REQUIREMENTS)}, timm==1.0.22]\nauth:"),
     ("gpu.yaml", "auth:", "apt: [git, wget]\nauth:"),
     ("gpu.yaml", 'python: "3.11"', 'python: "3.12"'),
 ]

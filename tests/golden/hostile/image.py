@@ -75,7 +75,7 @@ def with_app(image: modal.Image) -> modal.Image:
     return image.add_local_dir(HERE, f"/root/{HERE.name}", ignore=["**/__pycache__"])
 
 
-base = modal.Image.debian_slim(python_version=config.PYTHON_VERSION).apt_install(*[])
+base = modal.Image.debian_slim(python_version=config.PYTHON_VERSION).apt_install(*["git"])
 
 # The gateway answers HTTP, and the download function fills the Volume: neither needs ComfyUI.
 gateway_image = with_app(base.uv_pip_install(*REQUIREMENTS, uv_version="0.13.9"))
