@@ -24,7 +24,7 @@ def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
     """Return build/manifest.json: what is deployed, and every other file with its SHA-256.
 
     `families` are those of the models that models.yaml declares, by folder/file; `models` are those
-    in use. `gateway`, `scaling`, `gpus`, `prices` and `images` are what the next deploy is compared
+    of routes that are on. `gateway`, `scaling`, `gpus`, `prices` and `images` are what the next deploy is compared
     with: python -m generator plan.
 
     `spec` is a hash over all of it: two builds with the same one are the same.
@@ -41,7 +41,7 @@ def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
         },
         "models": {
             name: _model(checked.models.models[name], locked.get(name))
-            for name in sorted({name for c in checked.workflows for name in c.uses.models})
+            for name in sorted({name for c in checked.on for name in c.uses.models})
         },
         "images": layers(checked, files),
         **_settings(checked.settings),

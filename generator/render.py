@@ -116,8 +116,8 @@ def _constraints(checked: Checked) -> bytes:
 
 
 def _models(checked: Checked) -> list[dict[str, Any]]:
-    """Return the models in use, as utils/downloads.py reads them."""
-    used = sorted({name for c in checked.workflows for name in c.uses.models})
+    """Return the models of workflows that are on, as utils/downloads.py reads them."""
+    used = sorted({name for c in checked.on for name in c.uses.models})
     locked = checked.lock.models if checked.lock else {}
     return [_model_file(checked.models.models[name], locked.get(name)) for name in used]
 
@@ -157,7 +157,7 @@ def _graph(checked: Checked) -> Files:
     Those are the classes in use; all of them where callers may send graphs of their own.
     """
     files = {f"graph/{path.name}": path.read_bytes() for path in GRAPH.glob("*.py")}
-    any_graph = any(c.workflow.graph_param and c.workflow.enabled for c in checked.workflows)
+    any_graph = any(c.workflow.graph_param for c in checked.on)
     used = {(c.pack, c.name) for one in checked.workflows for c in one.classes.values()}
     declared = [
         checked.catalog.packs[p] for p in checked.models.packs if p in checked.catalog.packs

@@ -54,9 +54,9 @@ class WorkerClass:
 
 
 def worker_classes(checked: Checked) -> list[WorkerClass]:
-    """Return the worker classes that the workflows need, in the order of their names."""
+    """Return the worker classes that the workflows which are on need, in the order of their names."""
     found: dict[tuple[str, str], list[CheckedWorkflow]] = {}
-    for one in checked.workflows:
+    for one in checked.on:
         profile = one.workflow.gpu or checked.settings.default_gpu
         found.setdefault((profile, one.workflow.group or ""), []).append(one)
     return [
@@ -105,7 +105,7 @@ def image_values(checked: Checked) -> dict[str, Any]:
 
 
 def _image(checked: Checked, group: str, packs: tuple[Pack, ...]) -> Image:
-    workflows = [one for one in checked.workflows if (one.workflow.group or "") == group]
+    workflows = [one for one in checked.on if (one.workflow.group or "") == group]
     late = {pack.name for pack in packs if pack.needs_gpu_to_import}
     # The image is built without a GPU. Classes of nobody knows which pack may be one of theirs.
     is_unknown = bool(late - set(checked.catalog.packs))

@@ -49,9 +49,14 @@ class Checked:
     lock: Lock | None = None
 
     @property
+    def on(self) -> tuple[CheckedWorkflow, ...]:
+        """The workflows that are not switched off: what is installed and downloaded is for them."""
+        return tuple(one for one in self.workflows if one.workflow.enabled)
+
+    @property
     def groups(self) -> dict[str, tuple[Pack, ...]]:
-        """The packs in the image of each group of workflows; "" is no group."""
-        return packs_by_group(((one.workflow, one.uses) for one in self.workflows), self.models)
+        """The packs in the image of each group of workflows that are on; "" is no group."""
+        return packs_by_group(((one.workflow, one.uses) for one in self.on), self.models)
 
 
 def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:

@@ -26,15 +26,14 @@ _RUN: Final = "run make lock"
 def packs_by_group(
     used: Iterable[tuple[Workflow, Uses]], models: Models
 ) -> dict[str, tuple[Pack, ...]]:
-    """Return the packs in the image of each group of workflows; "" is no group.
+    """Return the packs in the image of each group of workflows that are on; "" is no group.
 
     Where callers may send graphs of their own, those are all that are declared.
     """
     names: dict[str, set[str]] = {}
     for workflow, uses in used:
-        takes_any = workflow.graph_param and workflow.enabled
         group = names.setdefault(workflow.group or "", set())
-        group |= set(models.packs) if takes_any else set(uses.packs)
+        group |= set(models.packs) if workflow.graph_param else set(uses.packs)
     return {
         group: tuple(pack for name, pack in sorted(models.packs.items()) if name in names[group])
         for group in sorted(names)
@@ -70,7 +69,9 @@ def check_resolved(
         packs = groups.get(group, ())
         faults += _check_inputs(lock.resolved.get(group), now, group, settings, packs)
     return faults + [
-        _stale(1, f"it has requirements of the group {show(group)}, which no workflow names")
+        _stale(
+            1, f"it has requirements of the group {show(group)}, which no workflow that is on names"
+        )
         for group in lock.resolved
         if group not in groups and group not in (GATEWAY, COMFYUI)
     ]

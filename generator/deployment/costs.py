@@ -72,10 +72,14 @@ def worker_costs(manifest: Mapping[str, Any]) -> list[WorkerCost]:
 
 
 def workers_of(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return the profile of each kind of worker; a group of a profile has workers of its own."""
+    """Return the profile of each kind of worker; a group of a profile has workers of its own.
+
+    A route that is off has none.
+    """
     found = {
         f"{route['gpu']}/{route['group']}" if route["group"] else route["gpu"]: route["gpu"]
         for route in manifest["routes"].values()
+        if route["enabled"]
     }
     return dict(sorted(found.items()))
 

@@ -235,7 +235,9 @@ def _licences(manifest: Manifest) -> tuple[Licence, ...]:
 
 
 def _routes_of(manifest: Manifest, model: str) -> tuple[str, ...]:
-    return tuple(r for r, about in manifest["routes"].items() if model in about["models"])
+    """Return the routes that are on and use a model."""
+    routes = manifest["routes"].items()
+    return tuple(r for r, about in routes if about["enabled"] and model in about["models"])
 
 
 def _shown(value: Any) -> str:

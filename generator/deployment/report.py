@@ -146,6 +146,9 @@ class _Report:
             for worker in plan.workers
         ]
         heads = ("worker", "GPU", "hour up", "idle hour", "scale-down", "buffer hour")
+        if not rows:
+            yield "no endpoint is on, so there are no workers"
+            return
         yield from _table([heads, *rows], right=(2, 3, 4, 5))
         if not all(worker.is_whole for worker in plan.workers):
             yield "the GPU alone: gpu.yaml has no prices of cores and memory"

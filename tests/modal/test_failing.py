@@ -149,3 +149,24 @@ def test_profiles_and_groups_have_workers_of_their_own(modal: LocalModal, tmp_pa
     states = api.get("/health").json()["workers"]
     known = {(state["profile"], state["group"]): state["ready"] for state in states}
     assert known == {("a100", ""): True, ("l40s", ""): None, ("l40s", "apart"): None}
+
+
+@pytest.mark.parametrize(
+    "workflows", [{"picture": WORKFLOWS["picture"]}, {}], ids=["one on", "none on"]
+)
+def test_what_is_off_keeps_no_worker_from_starting(
+    modal: LocalModal, tmp_path: Path, workflows: dict[str, str]
+) -> None:
+    """Its model is declared and nowhere, and it has no worker."""
+    name = f"off-{len(workflows)}"
+    off = {"loader": f"enabled: false\n{LOADER}", "large": f"gpu: a100\nenabled: false\n{LOADER}"}
+    project = write_project(
+        tmp_path / "it", name, real=False, workflows=workflows | off, models=DOWNLOADED
+    )
+    api = deployed(modal, project)
+    workers = [tag for tag in modal.plane.app(name).functions if tag.endswith(".*")]
+    assert workers == ["L40sWorker.*"] * len(workflows)
+    assert problem(api.post("/loader", {"color": 1}), 403)["code"] == "workflow-off"
+    assert len(api.get("/health").json()["workers"]) == len(workflows)
+    if workflows:
+        api.check_picture()

@@ -158,7 +158,9 @@ def new_worker(profile: str, group: str) -> "Worker":
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     routes = read_manifest()["routes"].values()
-    routes = [r for r in routes if (r["gpu"], r["group"] or "") == (profile, group)]
+    routes = [
+        r for r in routes if r["enabled"] and (r["gpu"], r["group"] or "") == (profile, group)
+    ]
     models = {name for route in routes for name in route["models"]}
     settings = WorkerSettings(
         profile,

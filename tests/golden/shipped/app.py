@@ -61,7 +61,7 @@ jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
 class L40sWorker:
     """ComfyUI on L40S.
 
-    It runs /flux, /flux-dev, /flux-instantid, /flux-lora, /seedvr2, /wan2, /workflow.
+    It runs /flux, /flux-dev, /flux-instantid, /flux-lora, /seedvr2, /wan2.
     """
 
     @modal.enter()
@@ -151,7 +151,9 @@ def new_worker(profile: str, group: str) -> "Worker":
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     routes = read_manifest()["routes"].values()
-    routes = [r for r in routes if (r["gpu"], r["group"] or "") == (profile, group)]
+    routes = [
+        r for r in routes if r["enabled"] and (r["gpu"], r["group"] or "") == (profile, group)
+    ]
     models = {name for route in routes for name in route["models"]}
     settings = WorkerSettings(
         profile,
