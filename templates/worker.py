@@ -8,11 +8,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from .gateway.backend import (
     BackendUnavailableError,
@@ -27,7 +27,7 @@ from .gateway.backend import (
 )
 from .gateway.backend import Worker as WorkerState
 from .gateway.job_store import End, JobStore, Now
-from .graph.catalog import is_listed_name
+from .graph.catalog import Catalog
 from .utils.comfyui import Engine
 from .utils.comfyui_errors import (
     EngineError,
@@ -40,7 +40,8 @@ from .utils.comfyui_files import Directories
 from .utils.comfyui_needs import Needs, lacking, listed
 from .utils.comfyui_process import EngineProcess
 from .utils.comfyui_records import EngineInfo, Event
-from .utils.downloads import ModelFile, Places, link
+from .utils.downloads import ModelFile, Places
+from .worker_models import Uploads, WorkerModels
 
 _log = logging.getLogger(__name__)
 
@@ -50,16 +51,6 @@ HOST: Final = "127.0.0.1"
 _TELL_SECONDS: Final = 1.0
 
 
-class Uploads(Protocol):
-    """The Volume of uploaded model files, asked itself: a mount is as old as its container."""
-
-    async def paths(self) -> Collection[str]:
-        """Return the paths of all files, such as loras/style.safetensors."""
-
-    async def fetch(self, path: str, target: Path) -> None:
-        """Copy a file to `target`."""
-
-
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """What a worker is to be, and what its ComfyUI must have.
@@ -67,7 +58,7 @@ class WorkerSettings:
     It runs the work for `profile` and `group`. `directory` is ComfyUI's. `classes` are the node
     classes that the specs need, `models` the model files. `places` says where those lie, the Volumes
     of uploaded ones among them. `prices` are USD per second by GPU. `start_timeout` is in seconds, for
-    all that comes before the first run.
+    all that comes before the first run. `catalog` has the schemas of the node classes.
     """
 
     profile: str
@@ -80,6 +71,7 @@ class WorkerSettings:
     places: Places
     prices: Mapping[str, float]
     start_timeout: float
+    catalog: Catalog | None = None
 
     @property
     def needs(self) -> Needs:
@@ -119,8 +111,13 @@ class Worker:
         self._settings = settings
         self._jobs = jobs
         self._retire = retire
-        self._uploads = uploads
-        self._models = settings.directory / "models"
+        self._models = WorkerModels(
+            settings.directory / "models",
+            settings.models,
+            settings.places,
+            uploads=uploads,
+            catalog=settings.catalog,
+        )
         self._process = EngineProcess(
             settings.command,
             url=url,
@@ -174,9 +171,8 @@ class Worker:
         interrupt = partial(self._engine.interrupt, work.job)
         teller = _Teller(self._jobs, work.job, interrupt)
         try:
-            await self._fetch_uploads(work)
             run = await self._engine.run(
-                work.graph,
+                await self._models.placed(work.graph),
                 job=work.job,
                 files=work.files,
                 on_event=teller.take,
@@ -232,20 +228,9 @@ class Worker:
 
     async def _place_models(self) -> None:
         # In a thread, for Volumes can be slow, and the time of the start goes on.
-        await asyncio.to_thread(self._link_models)
-
-    def _link_models(self) -> None:
-        """Put model files where ComfyUI looks for them; an uploaded one gives way to a declared."""
-        settings = self._settings
-        reasons = link(settings.models, settings.places, self._models)
+        reasons = await asyncio.to_thread(self._models.link)
         if reasons:
             raise StartError(f"{listed(reasons)}; modal run -m build.app::download")
-        for volume in settings.places.volumes.values():
-            for path in sorted(volume.rglob("*")):
-                target = self._models / path.relative_to(volume)
-                if path.is_file() and not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.symlink_to(path)
 
     async def _start_engine(self) -> None:
         self._info = await self._process.start()
@@ -261,21 +246,6 @@ class Worker:
         if missing:
             said = [line for line in self._process.output if "IMPORT FAILED" in line]
             raise StartError(f"ComfyUI has no {missing}" + "".join(f"; {line}" for line in said))
-
-    async def _fetch_uploads(self, work: Work) -> None:
-        """Fetch the model files of a graph that were uploaded since the container started."""
-        if self._uploads is None:
-            return
-        texts = (text for node in work.graph.values() for text in _texts(node["inputs"]))
-        named = {text for text in texts if is_listed_name(text)}
-        unknown = {name for name in named if not _is_there(self._models, name)}
-        if not unknown:
-            return
-        for path in await self._uploads.paths():
-            target = self._models / path
-            if path.partition("/")[2] in unknown and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                await self._uploads.fetch(path, target)
 
     async def _watch(self) -> None:
         """Start a ComfyUI that has died again, once; after that the container retires."""
@@ -327,6 +297,7 @@ class Worker:
             gpu=gpu_of(info.device, settings.prices) if info else None,
             last_start=self._started,
             last_error=last_error,
+            last_error_at=time.time() if last_error else None,
             group=settings.group,
         )
         try:
@@ -382,17 +353,3 @@ def _reason(error: Exception) -> str:
 
 def _tail(process: EngineProcess) -> str:
     return "".join(f"\n  {line}" for line in process.output)
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Yield the texts in an input's value; some classes take mappings of them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
-
-
-def _is_there(models: Path, name: str) -> bool:
-    """Say whether a file lies in any model folder."""
-    return any((folder / name).exists() for folder in models.iterdir())

@@ -202,7 +202,7 @@ async def main():
         found = await files.families("loras", name)
         families[name] = sorted(found) if found else None
     await files.fetch("loras/people/ann.safetensors", Path(sys.argv[1]))
-    print(json.dumps([sorted(await files.listing("loras")), sorted(await files.paths()), families]))
+    print(json.dumps([sorted(await files.listing("loras")), sorted(await files.files()), families]))
 
 asyncio.run(main())
 """

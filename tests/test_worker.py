@@ -15,12 +15,14 @@ import pytest
 
 from generator.ports import free_port
 from templates.gateway.backend import BackendUnavailableError, Status, Work
+from templates.gateway.backend import Worker as WorkerState
 from templates.gateway.job_store import CANCELLED, JobStore
 from templates.utils.comfyui import Engine
 from templates.utils.comfyui_errors import EngineFailed, EngineInterrupted
 from templates.utils.comfyui_records import Graph
 from templates.utils.downloads import ModelFile, Places
-from templates.worker import Uploads, Worker, WorkerSettings
+from templates.worker import Worker, WorkerSettings
+from templates.worker_models import Uploads, Version
 
 from .conftest import ROOT
 from .test_modal_backend import MemoryTable
@@ -58,9 +60,9 @@ class Container:
     async def retire(self) -> None:
         self.retired += 1
 
-    @property
-    def state(self) -> Any:
-        return self.table.entries["worker/l40s/"]
+    async def state(self) -> WorkerState:
+        """Return what gateways know of the worker."""
+        return await self.jobs.worker("l40s", "")
 
 
 def settings(base: Path, **changes: Any) -> WorkerSettings:
@@ -89,11 +91,12 @@ def work(
     said: WorkerSettings,
     test: Callable[[Container], Awaitable[None]],
     uploads: Uploads | None = None,
+    table: MemoryTable | None = None,
 ) -> None:
     """Start a worker, do something with it, and stop it."""
+    table = table or MemoryTable()
 
     async def run() -> None:
-        table = MemoryTable()
         jobs = JobStore(table)
 
         async def retire() -> None:
@@ -116,7 +119,8 @@ def test_a_run(tmp_path: Path) -> None:
         assert end.result is not None
         assert (end.result.gpu, end.result.price_per_second) == ("preview", 2.0)
         assert len(end.result.outputs) == 1
-        assert (container.state.ready, container.state.engine) == (True, "preview")
+        state = await container.state()
+        assert (state.ready, state.engine) == (True, "preview")
         assert container.retired == 0
 
     work(settings(tmp_path), test)
@@ -134,8 +138,9 @@ def test_a_worker_that_cannot_start(tmp_path: Path, changes: dict[str, Any], rea
     """It does not raise; each run says why, and makes way."""
 
     async def test(container: Container) -> None:
-        assert reason in container.state.last_error
-        assert container.state.ready is False
+        state = await container.state()
+        assert reason in str(state.last_error)
+        assert state.ready is False
         for number in (1, 2):
             end = await container.worker.run(replace(WORK, job=f"{JOB[:-1]}{number}"))
             assert end.failure is not None
@@ -177,14 +182,15 @@ def test_a_start_that_takes_too_long_says_what_did(
         case "main":
             (said.directory / "main.py").write_text(SLOW, "utf-8")
         case "link":
-            monkeypatch.setattr("templates.worker.link", link)
+            monkeypatch.setattr("templates.worker_models.link", link)
         case "connect":
             monkeypatch.setattr(Engine, "connect", hang)
         case "lacking":
             monkeypatch.setattr("templates.worker.lacking", hang)
 
     async def test(container: Container) -> None:
-        error = container.state.last_error
+        error = (await container.state()).last_error
+        assert error is not None
         assert error.startswith(f"the start took longer than {seconds:g} s: ")
         assert reason in error
         if slow == "main":
@@ -272,6 +278,25 @@ def test_what_runs_end_with(
     work(settings(tmp_path), test)
 
 
+def test_an_error_stays_told_of_when_another_container_starts(tmp_path: Path) -> None:
+    """Else nobody would see that ComfyUI dies now and then."""
+    table = MemoryTable()
+
+    async def failing(container: Container) -> None:
+        assert (await container.state()).ready is False
+
+    async def healthy(container: Container) -> None:
+        state = await container.state()
+        assert state.ready is True
+        assert "Missing" in str(state.last_error)
+        assert before <= (state.last_error_at or 0) <= time.time()
+        assert state.last_start is not None
+
+    before = time.time()
+    work(settings(tmp_path, classes={"Missing"}), failing, table=table)
+    work(settings(tmp_path), healthy, table=table)
+
+
 def test_a_run_that_was_cancelled_meanwhile(tmp_path: Path) -> None:
     """The store said so first, so that is how the job ended; its outputs go nowhere."""
 
@@ -304,10 +329,10 @@ class Uploaded:
 
     is_there = True
 
-    async def paths(self) -> list[str]:
+    async def files(self) -> dict[str, Version]:
         if not self.is_there:
             raise BackendUnavailableError("Modal does not answer")
-        return ["loras/new.safetensors"]
+        return {"loras/new.safetensors": (21, 0.0)}
 
     async def fetch(self, path: str, target: Path) -> None:
         target.write_text(path)

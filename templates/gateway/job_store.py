@@ -2,7 +2,8 @@
 
 `JOB` says who asked for what, and which call runs it. `JOB/now` is where a run is, told by its
 worker as it goes. `JOB/end` is how it ended: whoever writes it first decides, for a job that is
-cancelled as it succeeds must not be both. `worker/PROFILE/GROUP` says how a worker started last.
+cancelled as it succeeds must not be both. `worker/PROFILE/GROUP` says how a worker started last, and
+`worker/PROFILE/GROUP/error` what went wrong last, whichever container of it that was in.
 """
 
 from dataclasses import dataclass, replace
@@ -113,13 +114,19 @@ class JobStore:
         return first
 
     async def tell_worker(self, worker: Worker) -> None:
-        """Say how a worker started."""
-        await self._table.put(f"worker/{worker.profile}/{worker.group}", worker)
+        """Say how a worker is."""
+        key = f"worker/{worker.profile}/{worker.group}"
+        if worker.last_error is not None:
+            await self._table.put(f"{key}/error", (worker.last_error, worker.last_error_at))
+        await self._table.put(key, replace(worker, last_error=None, last_error_at=None))
 
     async def worker(self, profile: str, group: str) -> Worker:
         """Return what is known of a worker."""
-        found = await self._table.get(f"worker/{profile}/{group}")
-        return found if isinstance(found, Worker) else Worker(profile, ready=None, group=group)
+        key = f"worker/{profile}/{group}"
+        found = await self._table.get(key)
+        error, at = await self._table.get(f"{key}/error") or (None, None)
+        known = found if isinstance(found, Worker) else Worker(profile, ready=None, group=group)
+        return replace(known, last_error=error, last_error_at=at)
 
 
 def job_of(job: str, record: Record, at: Now | End) -> Job:

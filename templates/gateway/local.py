@@ -101,6 +101,7 @@ class LocalBackend:
         self._info: EngineInfo | None = None
         self._last_start: float | None = None
         self._last_error: str | None = None
+        self._last_error_at: float | None = None
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -194,6 +195,7 @@ class LocalBackend:
                 gpu=gpu_of(info.device, self._prices) if info else None,
                 last_start=self._last_start,
                 last_error=self._last_error,
+                last_error_at=self._last_error_at,
             )
         ]
 
@@ -243,7 +245,7 @@ class LocalBackend:
         failure = failure_of(error)
         if not failure.errors:
             # What nodes say is about a caller's graph, and for that caller alone.
-            self._last_error = failure.detail
+            self._last_error, self._last_error_at = failure.detail, time.time()
         if failure.code in ("engine-lost", "engine-unreachable"):
             # What answers next may be another engine.
             self._info = None

@@ -74,13 +74,18 @@ def test_a_worker_that_cannot_start_says_why(
     assert api.engine_pids() == []
     state = api.worker_state()
     assert state["ready"] is False
-    assert reason in state["last_error"]
+    assert reason in (reason_told := state["last_error"])
     assert reason in problem(api.get("/ready"), 503)["detail"]
     if plant is break_engine:
         (project.comfyui / "main.py").write_text(healthy, "utf-8")
         api.check_picture()
         assert api.get("/ready").json() == {"ready": True}
-        assert api.worker_state()["last_error"] is None
+        after = api.worker_state()
+        assert after["ready"] is True
+        assert (after["last_error"], after["last_error_at"]) == (
+            reason_told,
+            state["last_error_at"],
+        )
 
 
 def test_one_deployment_after_another(modal: LocalModal, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ MODELS_YAML = "models:\n" + "".join(
     f"  {name}: {{source: {{hf: {REPO}, file: {file}}}, folder: {folder}, family: flux, gated: true}}\n"
     for name, (folder, file) in FILES.items()
 )
+# As large as the demo, with one weight that is not 0.
+CHANGED_LORA = demo_lora()[:-2] + b"\0\x3c"
 WORKFLOW = """\
 params:
   lora: {type: model, folder: loras}
@@ -157,6 +159,14 @@ def test_models_and_loras(deployed: Deployed, tmp_path: Path) -> None:
     assert deployed.post("late.safetensors").status_code == 404
     deployed.upload(style, "--name", "late.safetensors")
     assert deployed.post("late.safetensors").status_code == 200
+    assert (models / "loras" / "late.safetensors").read_bytes() == demo_lora()
+    # So is what replaces it, under a name that ComfyUI has not loaded.
+    changed = tmp_path / "changed.safetensors"
+    changed.write_bytes(CHANGED_LORA)
+    deployed.upload(changed, "--name", "late.safetensors", "--force")
+    assert deployed.post("late.safetensors").status_code == 200
+    [newest] = (models / "loras").glob("late.*.safetensors")
+    assert newest.read_bytes() == CHANGED_LORA
     assert (models / "loras" / "late.safetensors").read_bytes() == demo_lora()
     other = tmp_path / "other.safetensors"
     other.write_bytes(SDXL_LORA)

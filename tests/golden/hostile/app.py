@@ -152,6 +152,7 @@ def new_worker(profile: str, group: str) -> "Worker":
     """Return the worker of a GPU profile and a group, with what its routes need."""
     from .gateway.job_store import JobStore
     from .gateway.modal_calls import ModalTable, VolumeFiles, take_no_more_calls
+    from .graph.catalog import open_catalog
     from .utils.cost_tracker import PRICES, price_per_second
     from .utils.downloads import read_models
     from .worker import Worker, WorkerSettings
@@ -174,6 +175,7 @@ def new_worker(profile: str, group: str) -> "Worker":
         prices={gpu: price_per_second(gpu) for gpu in PRICES},
         # Less than Modal's own, so that a start that takes too long can say so.
         start_timeout=config.STARTUP_TIMEOUT * 0.9,
+        catalog=open_catalog(HERE / "graph" / "catalogs", version=config.COMFYUI_VERSION),
     )
     return Worker(
         settings,

@@ -155,8 +155,9 @@ class Job:
 class Worker:
     """What is known of the engines of one GPU profile, without asking for one to be started.
 
-    `last_start` is in seconds since the epoch. `ready` is None where it is not known. `group` is
-    the group of workflows that has workers of its own, empty for none.
+    `last_start` and `last_error_at` are in seconds since the epoch; an error stays told of when
+    another start went well. `ready` is None where it is not known. `group` is the group of workflows
+    that has workers of its own, empty for none.
     """
 
     profile: str
@@ -165,6 +166,7 @@ class Worker:
     gpu: str | None = None
     last_start: float | None = None
     last_error: str | None = None
+    last_error_at: float | None = None
     group: str = ""
 
 

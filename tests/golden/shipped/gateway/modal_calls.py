@@ -116,9 +116,12 @@ class VolumeFiles:
             found.update(await _files(volume, f"/{folder}"))
         return {path.removeprefix(f"{folder}/") for path in found}
 
-    async def paths(self) -> Collection[str]:
-        """Return the paths of all files, such as loras/style.safetensors."""
-        return {path for volume in self._volumes for path in await _files(volume, "/")}
+    async def files(self) -> Mapping[str, Version]:
+        """Return all files by their paths, such as loras/style.safetensors."""
+        found: dict[str, Version] = {}
+        for volume in self._volumes:
+            found = await _files(volume, "/") | found
+        return found
 
     async def families(self, folder: str, name: str) -> Families | None:
         """Return the families that a file is of by its header, which is read when it is new.
@@ -135,17 +138,19 @@ class VolumeFiles:
     async def fetch(self, path: str, target: Path) -> None:
         """Copy a file to `target`, which appears when it is complete."""
         for volume in self._volumes:
-            if path in await _files(volume, f"/{path}"):
-                await _fetch(volume, path, target)
+            if version := (await _files(volume, f"/{path}")).get(path):
+                await _fetch(volume, path, version[0], target)
                 return
 
 
-async def _fetch(volume: "modal.Volume", path: str, target: Path) -> None:
+async def _fetch(volume: "modal.Volume", path: str, size: int, target: Path) -> None:
     part = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         with part.open("wb") as file:
             async for chunk in _chunks(volume, path):
                 file.write(chunk)
+        if part.stat().st_size != size:
+            raise BackendUnavailableError(f"{path} is being changed on its Volume")
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
