@@ -141,14 +141,14 @@ def part(package: str, module: str) -> Any:
 
 @contextlib.asynccontextmanager
 async def engine(
-    base: Path, *, pace: float = 0, models: Sequence[str] = MODELS
+    base: Path, *, pace: float = 0, models: Sequence[str] = MODELS, previews: bool = False
 ) -> AsyncIterator[tuple[Server, str]]:
     """Serve a preview engine that has some models, and yield it and its URL."""
     folders = Folders(base)
     folders.make()
     for model in models:
         folders.add_model(model)
-    server = Server(Schemas(CATALOG, folders), folders, pace=pace)
+    server = Server(Schemas(CATALOG, folders), folders, pace=pace, previews=previews)
     async with serving(server) as url:
         yield server, url
 
@@ -173,13 +173,14 @@ async def service(
     package: str = "build",
     pace: float = 0,
     models: Sequence[str] = MODELS,
+    previews: bool = False,
     access: Any = None,
     **options: Any,
 ) -> AsyncIterator[Service]:
     """Run a package's API on a preview engine; the options are those of its LocalBackend."""
     options.setdefault("prices", {GPU: PRICE})
     directories = part(package, "utils.comfyui_files").Directories.below(base)
-    async with engine(base, pace=pace, models=models) as (server, url):
+    async with engine(base, pace=pace, models=models, previews=previews) as (server, url):
         local = part(package, "gateway.local").LocalBackend(url, directories, **options)
         async with local as backend:
             recorder = Recorder(backend)

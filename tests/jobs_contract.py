@@ -3,14 +3,18 @@
 A backend joins with a fixture `served` in its module, and a class that inherits JobsContract.
 """
 
+import json
 import re
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -148,7 +152,7 @@ graph:
     inputs: {width: 64, height: 64, batch_size: 1, color: "${seed}"}
   4:
     class_type: ProbeSleep
-    inputs: {image: [1, 0], steps: "${steps}", seconds: 0.02, preview: false}
+    inputs: {image: [1, 0], steps: "${steps}", seconds: 0.02, preview: true}
   6:
     class_type: SaveImage
     inputs: {images: [4, 0], filename_prefix: slow}
@@ -180,6 +184,14 @@ class Served:
     url: str
     engine: str = "preview"
     sampler: str = "KSampler"
+
+
+class Event(NamedTuple):
+    """A server-sent event; `id` is None where it has none."""
+
+    id: int | None
+    name: str
+    data: Body
 
 
 @dataclass
@@ -250,6 +262,45 @@ class Jobs:
     def running(self, job: str, owner: str = "ann") -> Body:
         return self.until(job, lambda found: found["status"] == "running", owner)
 
+    @contextmanager
+    def listening(
+        self, job: str, query: str = "", owner: str = "ann", **headers: str
+    ) -> Iterator[httpx.Response]:
+        """Listen to a job, as a response that is not read yet."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with self.client.stream(
+            "GET", f"/jobs/{job}/events{query}", headers=self.headers(owner, named)
+        ) as reply:
+            yield reply
+
+    def events(self, job: str, query: str = "", **headers: str) -> list[Event]:
+        """Return what is told of a job until its stream ends."""
+        with self.listening(job, query, **headers) as reply:
+            assert reply.status_code == 200, reply.read()
+            assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
+            return list(read_events(reply))
+
+
+def read_events(reply: httpx.Response) -> Iterator[Event]:
+    """Yield the events of a response as they come."""
+    fields: dict[str, str] = {}
+    for line in reply.iter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            assert name not in fields
+            fields[name] = value
+            continue
+        if "event" in fields:
+            assert fields.keys() <= {"id", "event", "data"}
+            number = int(fields["id"]) if "id" in fields else None
+            yield Event(number, fields["event"], json.loads(fields["data"]))
+        fields = {}
+
+
+def named(events: list[Event], name: str) -> list[Body]:
+    """Return the data of the events of a name."""
+    return [event.data for event in events if event.name == name]
+
 
 def _type(reply: httpx.Response) -> str:
     return str(reply.headers.get("content-type", ""))
@@ -257,6 +308,12 @@ def _type(reply: httpx.Response) -> str:
 
 def _is_final(job: Body) -> bool:
     return job["status"] not in ("queued", "running")
+
+
+_ROUTES = [
+    *(("GET", ""), ("GET", "/result"), ("GET", "/outputs/0"), ("GET", "/events")),
+    ("DELETE", ""),
+]
 
 
 class JobsContract:
@@ -402,6 +459,150 @@ class JobsContract:
         assert [reply.status_code for reply in replies] == [200, 200]
         assert replies[0].content == replies[1].content
 
+    # Listening
+
+    def test_what_happens_to_a_job(self, jobs: Jobs) -> None:
+        """Everything, in its order, to whoever listens from the start, later, or afterwards."""
+        job = jobs.start("/slow", {"steps": 60, "seed": jobs.color()})
+        with ThreadPoolExecutor(3) as pool:
+            early = [pool.submit(jobs.events, job) for _ in range(2)]
+            jobs.until(job, lambda found: found["progress"] and found["progress"]["value"])
+            late = pool.submit(jobs.events, job)
+            events = early[0].result()
+            assert early[1].result() == events
+            assert late.result() == events
+        assert jobs.events(job) == events
+        assert [event.id for event in events] == list(range(1, len(events) + 1))
+        names = [event.name for event in events]
+        order = ["queued", "started", "node", "progress", "output", "end"]
+        assert list(dict.fromkeys(names)) == order
+        assert events[0].data == {"position": None}
+        assert named(events, "queued")[-1] == {"position": 0}
+        [started] = named(events, "started")
+        [ended] = named(events, "end")
+        assert started == {"gpu": ended["gpu"], "engine": jobs.served.engine}
+        nodes = named(events, "node")
+        for number, node in enumerate(nodes):
+            assert node.keys() == {"node", "class_type", "title", "done", "of"}
+            assert (node["done"], node["of"]) == (number, len(nodes))
+        sampler = next(node for node in nodes if node["node"] == "4")
+        assert sampler["class_type"] == sampler["title"] == jobs.served.sampler
+        assert (nodes[-1]["node"], nodes[-1]["class_type"]) == ("6", "SaveImage")
+        steps = named(events, "progress")
+        assert {(step["node"], step["max"]) for step in steps} == {("4", 60)}
+        values = [step["value"] for step in steps]
+        assert values == sorted(set(values))
+        assert len(values) > 2
+        assert values[-1] == 60
+        [output] = named(events, "output")
+        assert output == {
+            "number": 0,
+            "node": "6",
+            "kind": "images",
+            "media_type": "image/png",
+            "url": f"/jobs/{job}/outputs/0",
+        }
+        assert ended == jobs.get(f"/jobs/{job}").json()
+        assert ended["status"] == "succeeded"
+        assert ended["seconds"] > 0
+
+    def test_events_are_not_kept_back(self, jobs: Jobs) -> None:
+        job = jobs.start()
+        with jobs.listening(job) as reply:
+            assert reply.headers["cache-control"] == "no-store"
+            assert reply.headers["x-accel-buffering"] == "no"
+            assert "content-length" not in reply.headers
+            steps = [e.data for e in islice(read_events(reply), 20) if e.name == "progress"]
+        assert steps[-1]["value"] < steps[-1]["max"] == 10000
+        # Who listened may go; the job goes on.
+        assert jobs.get(f"/jobs/{job}").json()["status"] == "running"
+
+    def test_who_comes_back_hears_the_rest(self, jobs: Jobs) -> None:
+        job = jobs.start("/slow", {"steps": 20, "seed": jobs.color()})
+        with jobs.listening(job) as reply:
+            first = list(islice(read_events(reply), 4))
+        last = str(first[-1].id)
+        events = first + jobs.events(job, last_event_id=last)
+        assert jobs.events(job) == events
+        for after in (1, 3, len(events) - 1):
+            assert jobs.events(job, f"?after={after}") == events[after:]
+            # A browser that comes back asks for its first address, and says what it has.
+            assert jobs.events(job, "?after=2", last_event_id=str(after)) == events[after:]
+        for after in (len(events) + 1, 10**15 - 1):
+            assert jobs.events(job, f"?after={after}") == events[-1:]
+        with jobs.listening(job, last_event_id=str(len(events))) as reply:
+            assert (reply.status_code, reply.read()) == (204, b"")
+
+    def test_who_waits_hears_its_place(self, jobs: Jobs) -> None:
+        first, second, third = (jobs.start() for _ in range(3))
+        with jobs.listening(third) as reply:
+            events = read_events(reply)
+            places = [next(events).data["position"] for _ in range(2)]
+            assert jobs.delete(second).status_code == 200
+            places.append(next(events).data["position"])
+            assert places == [None, 2, 1]
+            assert jobs.delete(first).status_code == 200
+            # Whether it is told that it is the next before it starts is a matter of luck.
+            event = next(events)
+            event = next(events) if event.data == {"position": 0} else event
+            assert event.name == "started"
+            assert jobs.delete(third).status_code == 200
+            *_, end = events
+        assert (end.name, end.data["status"]) == ("end", "cancelled")
+        assert end.data["problem"]["code"] == "job-cancelled"
+        assert [e.name for e in jobs.events(second)] == ["queued"] * 2 + ["end"]
+
+    def test_how_a_job_fails_is_told(self, jobs: Jobs) -> None:
+        job = jobs.start("/failing", {"color": jobs.color()})
+        events = jobs.events(job)
+        assert events[-1].name == "end"
+        assert events[-1].data == jobs.get(f"/jobs/{job}").json()
+        assert events[-1].data["problem"]["code"] == "node-failed"
+        assert named(events, "node")[-1]["node"] == "3"
+        assert named(events, "output") == []
+
+    def test_every_output_is_told(self, jobs: Jobs) -> None:
+        job = jobs.start("/several", {"color": jobs.color()})
+        outputs = named(jobs.events(job), "output")
+        assert [output["number"] for output in outputs] == [0, 1, 2]
+        for output in outputs:
+            reply = jobs.get(output["url"])
+            assert reply.headers["content-type"].startswith(output["media_type"])
+
+    def test_pictures_on_their_way(self, jobs: Jobs) -> None:
+        """They come to whoever asks, have no id, and are not there any more afterwards."""
+        job = jobs.start("/slow", {"steps": 150, "seed": jobs.color()})
+        with ThreadPoolExecutor(2) as pool:
+            plain, shown = (pool.submit(jobs.events, job, q) for q in ("", "?previews=true"))
+            assert named(plain.result(), "preview") == []
+            pictures = [event for event in shown.result() if event.name == "preview"]
+            assert [e for e in shown.result() if e.name != "preview"] == plain.result()
+        assert len(pictures) > 1
+        for picture in pictures:
+            assert picture.id is None
+            assert (picture.data["node"], picture.data["media_type"]) == ("4", "image/jpeg")
+            assert min(size(b64decode(picture.data["data"]))) > 0
+        assert jobs.events(job, "?previews=true") == plain.result()
+
+    @pytest.mark.parametrize(
+        ("query", "headers"),
+        [
+            ("?after=x", {}),
+            ("?after=-1", {}),
+            ("?after=", {}),
+            (f"?after={10**15}", {}),
+            (f"?after={'9' * 5000}", {}),
+            ("?after=%D9%A1", {}),
+            ("?previews=maybe", {}),
+            ("", {"last-event-id": "x"}),
+            ("", {"last-event-id": "9" * 5000}),
+            ("?after=1", {"last-event-id": "-1"}),
+        ],
+    )
+    def test_what_is_no_event_s_id(self, jobs: Jobs, query: str, headers: dict[str, str]) -> None:
+        job = jobs.picture().headers["x-job-id"]
+        problem(jobs.get(f"/jobs/{job}/events{query}", **headers), 400, "bad-request")
+
     # Stopping
 
     def test_jobs_are_cancelled(self, jobs: Jobs) -> None:
@@ -467,9 +668,7 @@ class JobsContract:
 
     # What is not there, and what goes wrong
 
-    @pytest.mark.parametrize(
-        ("method", "path"), [("GET", ""), ("GET", "/result"), ("GET", "/outputs/0"), ("DELETE", "")]
-    )
+    @pytest.mark.parametrize(("method", "path"), _ROUTES)
     @pytest.mark.parametrize("job", ["job_00000000000000000000000000", "x", "%2e%2e", "%00", "%ff"])
     def test_unknown_jobs(self, jobs: Jobs, method: str, path: str, job: str) -> None:
         problem(jobs.ask(method, f"/jobs/{job}{path}"), 404, "unknown-job")
@@ -479,12 +678,7 @@ class JobsContract:
         job = jobs.start()
         unknown = "job_00000000000000000000000000"
         for theirs in (job, done):
-            for method, path in [
-                ("GET", "/jobs/{}"),
-                ("GET", "/jobs/{}/result"),
-                ("GET", "/jobs/{}/outputs/0"),
-                ("DELETE", "/jobs/{}"),
-            ]:
+            for method, path in [(method, f"/jobs/{{}}{path}") for method, path in _ROUTES]:
                 found = problem(
                     jobs.ask(method, path.format(theirs), owner="bob"), 404, "unknown-job"
                 )

@@ -21,7 +21,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
     @asynccontextmanager
     async def app() -> AsyncIterator[FastAPI]:
-        async with service(folder / "base", package=PACKAGE, access=access, pace=0.02) as found:
+        serving = service(folder / "base", package=PACKAGE, access=access, pace=0.02, previews=True)
+        async with serving as found:
             yield found.app
 
     with in_thread(app()) as url:

@@ -22,7 +22,7 @@ def served(modal: LocalModal, tmp_path_factory: pytest.TempPathFactory) -> Serve
         real=False,
         workflows=WORKFLOWS,
         models=MODELS_YAML,
-        options=("--pace", "0.02"),
+        options=("--pace", "0.02", "--preview-method", "auto"),
         gpu=GPU_YAML.replace("deadline: 60", f"deadline: {DEADLINE}"),
     )
     model = modal.plane.volume_path("ryla-models") / "checkpoints" / "flux1-schnell-fp8.safetensors"
