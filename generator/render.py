@@ -95,7 +95,9 @@ def _config(checked: Checked) -> dict[str, Source]:
         "comfyui_directory": engine.directory,
         "comfyui_port": engine.port,
         "comfyui_flags": flags,
+        # A name holds 64 characters, and an app's own up to 59.
         "jobs": f"{settings.app}-jobs",
+        "events": f"{settings.app}-told",
         "cache": settings.volumes.get(CACHE_VOLUME, CACHE),
         "uploads": {n: path for n, path in settings.volumes.items() if n != CACHE_VOLUME},
         "regions": list(settings.scaling.region) or None,

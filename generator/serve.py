@@ -52,7 +52,7 @@ def preview_command(checked: Checked, root: Path, base: Path, url: str) -> list[
     return [
         *(sys.executable, "-m", "generator.preview", "--port", url.rpartition(":")[2]),
         *("--base-directory", str(base), "--comfyui", checked.settings.comfyui.version),
-        *("--catalogs", str((root / "catalogs").resolve())),
+        *("--catalogs", str((root / "catalogs").resolve()), "--preview-method", "auto"),
         *(packs or ["--no-packs"]),
         *models,
     ]

@@ -755,7 +755,8 @@ def test_the_openapi_document(name: str, request: pytest.FixtureRequest) -> None
             check_operation(path, method, operation)
     assert len(set(ids)) == len(ids)
     routes = {entry["route"] for entry in found.get("/workflows").json()}
-    jobs = {"/jobs/{job}", "/jobs/{job}/result", "/jobs/{job}/outputs/{number}"}
+    below = ("", "/result", "/events", "/outputs/{number}")
+    jobs = {f"/jobs/{{job}}{path}" for path in below}
     assert set(document["paths"]) == routes | jobs | {"/health", "/ready", "/workflows"}
 
 

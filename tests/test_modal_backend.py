@@ -1,7 +1,8 @@
 """The backend on Modal against calls and a table of this process: how jobs end, and what is known."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -56,6 +57,37 @@ class MemoryTable:
         return True
 
 
+class MemoryLists:
+    """Lists as Modal's queues keep them; `error` is what keeps them away."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, list[Any]] = {}
+        self.reading = 0
+        self.error: Exception | None = None
+
+    async def add(self, key: str, items: Sequence[Any]) -> None:
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        self.items.setdefault(key, []).extend(items)
+
+    async def read(self, key: str, seconds: float) -> AsyncGenerator[Any, None]:
+        count, limit = 0, time.monotonic() + seconds
+        self.reading += 1
+        try:
+            while True:
+                if self.error is not None:
+                    raise self.error
+                for item in self.items.get(key, [])[count:]:
+                    count += 1
+                    yield item
+                if time.monotonic() >= limit:
+                    return
+                await asyncio.sleep(0.005)
+        finally:
+            self.reading -= 1
+
+
 class MemoryCalls:
     """Calls that end when a test says so."""
 
@@ -88,13 +120,17 @@ class Modal:
     """A gateway, and its other half: what the worker of a job does."""
 
     def __init__(self) -> None:
-        self.calls, self.table = MemoryCalls(), MemoryTable()
+        self.calls, self.table, self.lists = MemoryCalls(), MemoryTable(), MemoryLists()
         self.store = JobStore(self.table)
         self.backend = self.gateway()
 
     def gateway(self) -> ModalBackend:
         return ModalBackend(
-            self.calls, self.store, workers=[("l40s", ""), ("a100", "faces")], models=["loras/a.pt"]
+            self.calls,
+            self.store,
+            self.lists,
+            workers=[("l40s", ""), ("a100", "faces")],
+            models=["loras/a.pt"],
         )
 
     async def work(self, end: End) -> End:
@@ -310,7 +346,7 @@ def test_respond_async_is_a_job_however_soon_it_ends(end: End) -> None:
             modal.calls.ends["fc-1"] = await modal.store.end(work.job, end)
 
     modal = Modal()
-    modal.backend = InstantBackend(modal.calls, modal.store, workers=[("l40s", "")])
+    modal.backend = InstantBackend(modal.calls, modal.store, modal.lists, workers=[("l40s", "")])
 
     async def test() -> None:
         async with asked(new_app("build", modal.backend)) as client:

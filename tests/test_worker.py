@@ -25,7 +25,7 @@ from templates.worker import Worker, WorkerSettings
 from templates.worker_models import Uploads, Version
 
 from .conftest import ROOT
-from .test_modal_backend import MemoryTable
+from .test_modal_backend import MemoryLists, MemoryTable
 
 MAIN = f"""\
 import os, sys
@@ -55,6 +55,7 @@ class Container:
     worker: Worker
     jobs: JobStore
     table: MemoryTable
+    lists: MemoryLists
     retired: int = 0
 
     async def retire(self) -> None:
@@ -102,7 +103,9 @@ def work(
         async def retire() -> None:
             await container.retire()
 
-        container = Container(Worker(said, jobs, retire=retire, uploads=uploads), jobs, table)
+        lists = MemoryLists()
+        worker = Worker(said, jobs, lists, retire=retire, uploads=uploads)
+        container = Container(worker, jobs, table, lists)
         await container.worker.start()
         try:
             await test(container)

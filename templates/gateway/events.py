@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -50,7 +50,7 @@ class Narrator:
     def __init__(
         self,
         engine: Callable[[], EngineInfo | None],
-        prices: dict[str, float],
+        prices: Mapping[str, float],
         *,
         step_seconds: float = STEP_SECONDS,
         clock: Callable[[], float] = time.monotonic,

@@ -4,7 +4,7 @@ Everything that a gateway knows of a job is in the job store, so any gateway can
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -13,12 +13,14 @@ from .backend import (
     Failure,
     Job,
     JobEndedError,
+    JobEvent,
     Status,
     UnknownJobError,
     Work,
     Worker,
 )
 from .job_store import CANCELLED, End, JobStore, Now, Record, job_of
+from .modal_events import EventReader, Lists
 
 # How long whoever cancels a job waits for its worker to let go of it.
 _STOP_SECONDS: Final = 3.0
@@ -87,6 +89,7 @@ class ModalBackend:
         self,
         calls: Calls,
         jobs: JobStore,
+        lists: Lists,
         *,
         workers: Collection[tuple[str, str]],
         models: Collection[str] = (),
@@ -97,6 +100,7 @@ class ModalBackend:
         self._workers = sorted(workers)
         self._model_paths = sorted(models)
         self._uploads = uploads
+        self._reader = EventReader(lists, jobs, self.wait)
 
     async def submit(self, work: Work) -> None:
         """Start a job, and return when every gateway can answer for it."""
@@ -131,6 +135,12 @@ class ModalBackend:
             # Cancelled jobs end here too, and the store knows of which one that is true.
             end = await self._jobs.end(job, End.of(error.failure))
             return End.of(_NOT_HANDED_OUT) if end.status is Status.SUCCEEDED else end
+
+    def events(
+        self, job: str, after: int, *, previews: bool = False
+    ) -> AsyncGenerator[JobEvent, None]:
+        """Yield what happens to a job; last END."""
+        return self._reader.listen(job, after, previews=previews)
 
     async def cancel(self, job: str) -> Job:
         """Stop a job, and return it once it has stopped."""

@@ -37,6 +37,9 @@ _ANONYMOUS: Final = frozenset(
     )
 )
 _BLOCK: Final = 8 * 2**20
+# Of a queue's partition.
+_MOST_ITEMS: Final = 5000
+_MOST_ITEM: Final = 2**20
 
 Rpc = Callable[[Any, Any], Coroutine[Any, Any, None]]
 
@@ -92,8 +95,11 @@ class Plane(ModalClientBase):
         self.gpus: dict[str, list[str]] = {}
         self.metadata: dict[str, Any] = {}
         self.dicts: dict[str, dict[bytes, bytes]] = {}
+        self.queues: dict[str, dict[bytes, list[bytes]]] = {}
         self.calls: Counter[str] = Counter()
         self.deployments = 0
+        # How many wait for items of a queue now.
+        self.reading = 0
         # The address of the HTTP server beside this one, for what is too large for a message.
         self.http = ""
         self.blobs: dict[str, bytes] = {}
@@ -397,6 +403,45 @@ class Plane(ModalClientBase):
                 held[entry.key] = entry.value
                 created = True
         return api_pb2.DictUpdateResponse(created=created)
+
+    @unary
+    def QueueGetOrCreate(self, q: Any) -> Any:
+        made = self.new_id("qu", q.environment_name, q.deployment_name)
+        self.queues.setdefault(made, {})
+        metadata = api_pb2.QueueMetadata(name=q.deployment_name)
+        return api_pb2.QueueGetOrCreateResponse(queue_id=made, metadata=metadata)
+
+    @unary
+    def QueuePut(self, q: Any) -> Any:
+        if not 1 <= len(q.partition_key) <= 64:
+            raise GRPCError(Status.INVALID_ARGUMENT, "a key of 1 to 64 bytes")
+        if any(len(value) > _MOST_ITEM for value in q.values):
+            raise GRPCError(Status.INVALID_ARGUMENT, "an item of 1 MiB at most")
+        held = self.queues[q.queue_id].setdefault(q.partition_key, [])
+        if len(held) + len(q.values) > _MOST_ITEMS:
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, "the partition is full")
+        held.extend(q.values)
+        return Empty()
+
+    @unary
+    async def QueueNextItems(self, q: Any) -> Any:
+        """Return the items after one, as soon as there is one; none after a time."""
+        start = int(q.last_entry_id or 0)
+        limit = time.monotonic() + q.item_poll_timeout
+        self.reading += 1
+        try:
+            while True:
+                held = self.queues[q.queue_id].get(q.partition_key, [])[start:]
+                if held or time.monotonic() >= limit:
+                    break
+                await asyncio.sleep(0.01)
+        finally:
+            self.reading -= 1
+        items = [
+            api_pb2.QueueItem(value=value, entry_id=str(number))
+            for number, value in enumerate(held, start + 1)
+        ]
+        return api_pb2.QueueNextItemsResponse(items=items)
 
     @unary
     def MountGetOrCreate(self, q: Any) -> Any:

@@ -38,6 +38,8 @@ volumes: Any = {config.CACHE: cache} | {config.UPLOADS[name]: uploads[name] for 
 
 # What gateways and workers tell each other of jobs. Modal drops what nobody asks for in 7 days.
 jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
+# What happens to each job, for those who listen. Modal drops it after a day.
+events = modal.Queue.from_name(config.EVENTS, create_if_missing=True)
 
 
 @app.cls(
@@ -102,7 +104,7 @@ def gateway() -> "FastAPI":
     from .api import create_api
     from .gateway.job_store import JobStore
     from .gateway.modal_backend import ModalBackend
-    from .gateway.modal_calls import ModalCalls, ModalTable, VolumeFiles
+    from .gateway.modal_calls import ModalCalls, ModalLists, ModalTable, VolumeFiles
     from .utils.downloads import read_models
 
     runs = {
@@ -111,6 +113,7 @@ def gateway() -> "FastAPI":
     backend = ModalBackend(
         ModalCalls(runs),
         JobStore(ModalTable(jobs)),
+        ModalLists(events),
         workers=runs.keys(),
         models=[model.path for model in read_models(HERE / "models.json")],
         uploads=VolumeFiles([*uploads.values()]),
@@ -151,7 +154,7 @@ def manifest() -> Any:
 def new_worker(profile: str, group: str) -> "Worker":
     """Return the worker of a GPU profile and a group, with what its routes need."""
     from .gateway.job_store import JobStore
-    from .gateway.modal_calls import ModalTable, VolumeFiles, take_no_more_calls
+    from .gateway.modal_calls import ModalLists, ModalTable, VolumeFiles, take_no_more_calls
     from .graph.catalog import open_catalog
     from .utils.cost_tracker import PRICES, price_per_second
     from .utils.downloads import read_models
@@ -180,6 +183,7 @@ def new_worker(profile: str, group: str) -> "Worker":
     return Worker(
         settings,
         JobStore(ModalTable(jobs)),
+        ModalLists(events),
         retire=take_no_more_calls,
         uploads=VolumeFiles([*uploads.values()]),
     )

@@ -14,8 +14,9 @@ COMFYUI_DIRECTORY: Final = "/root/comfy/ComfyUI"
 COMFYUI_PORT: Final = 8000
 COMFYUI_FLAGS: Final[list[str]] = ["--extra={{ flag }}\"'\\"]
 
-# Modal's name of the Dict of jobs.
+# Modal's names of the Dict of jobs, and of the Queue that tells what happens to them.
 JOBS: Final = "hostile.app_1-jobs"
+EVENTS: Final = "hostile.app_1-told"
 # Where Volumes are mounted: that of the models that are downloaded, and by their names those of the
 # models that are uploaded.
 CACHE: Final = "/cache"

@@ -12,10 +12,11 @@ COMFYUI_VERSION: Final = "0.3.71"
 COMFYUI_COMMIT: Final = "c55fd7481626d8bee8044ea7512ea996d13a1b90"
 COMFYUI_DIRECTORY: Final = "/root/comfy/ComfyUI"
 COMFYUI_PORT: Final = 8000
-COMFYUI_FLAGS: Final[list[str]] = ["--disable-metadata"]
+COMFYUI_FLAGS: Final[list[str]] = ["--preview-method=auto", "--disable-metadata"]
 
-# Modal's name of the Dict of jobs.
+# Modal's names of the Dict of jobs, and of the Queue that tells what happens to them.
 JOBS: Final = "ryla-comfyui-jobs"
+EVENTS: Final = "ryla-comfyui-told"
 # Where Volumes are mounted: that of the models that are downloaded, and by their names those of the
 # models that are uploaded.
 CACHE: Final = "/cache"

@@ -26,7 +26,9 @@ from .gateway.backend import (
     told,
 )
 from .gateway.backend import Worker as WorkerState
+from .gateway.events import Narrator
 from .gateway.job_store import End, JobStore, Now
+from .gateway.modal_events import TELL_SECONDS, EventWriter, Lists
 from .graph.catalog import Catalog
 from .utils.comfyui import Engine
 from .utils.comfyui_errors import (
@@ -103,6 +105,7 @@ class Worker:
         self,
         settings: WorkerSettings,
         jobs: JobStore,
+        lists: Lists,
         *,
         retire: Callable[[], Awaitable[None]],
         uploads: Uploads | None = None,
@@ -110,6 +113,7 @@ class Worker:
         url = f"http://{HOST}:{settings.port}"
         self._settings = settings
         self._jobs = jobs
+        self._lists = lists
         self._retire = retire
         self._models = WorkerModels(
             settings.directory / "models",
@@ -170,12 +174,19 @@ class Worker:
             return await self._jobs.end(work.job, End.of(self._failure))
         interrupt = partial(self._engine.interrupt, work.job)
         teller = _Teller(self._jobs, work.job, interrupt)
+        narrator = Narrator(lambda: self._info, self._settings.prices, step_seconds=TELL_SECONDS)
+        writer = EventWriter(self._lists, self._jobs, work.job, narrator)
+
+        def on_event(event: Event) -> None:
+            teller.take(event)
+            writer.take(event)
+
         try:
             run = await self._engine.run(
                 await self._models.placed(work.graph),
                 job=work.job,
                 files=work.files,
-                on_event=teller.take,
+                on_event=on_event,
                 deadline=work.timeout,
             )
             assert self._info is not None
@@ -193,10 +204,14 @@ class Worker:
             _log.exception("job %s: its uploaded model files cannot be fetched", work.job)
             detail = f"an uploaded model file cannot be fetched: {_reason(error)}"
             end = End.of(Failure("engine-not-started", detail))
+        except BaseException:
+            writer.stop()
+            raise
         finally:
             teller.stop()
         try:
-            return await self._jobs.end(work.job, end)
+            ended, _ = await asyncio.gather(self._jobs.end(work.job, end), writer.finish())
+            return ended
         except BackendUnavailableError:
             # What was made is paid for; whoever asks for this call gets it all the same.
             _log.exception("job %s: nobody was told how it ended", work.job)

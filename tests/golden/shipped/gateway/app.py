@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from ..graph.words import did_you_mean, show
 from .access import Access, ApiKeys, Guard
 from .backend import Backend, BackendUnavailableError
+from .event_stream import add_event_route
 from .fetch import Fetcher
 from .graphs import Graphs
 from .jobs import add_job_routes
@@ -80,6 +81,7 @@ def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -
     _add_problems(app)
     _add_about(app, manifest, settings, backend)
     add_job_routes(app, backend)
+    add_event_route(app, backend)
     has_keys = isinstance(access, ApiKeys)
     describe(app, _DESCRIPTION, manifest["generator"], with_keys=has_keys)
     return app

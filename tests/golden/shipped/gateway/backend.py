@@ -7,7 +7,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
@@ -152,6 +152,23 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that happened to a job. `data` is JSON on one line, of ASCII alone.
+
+    Numbers count from 1 within a job; a preview has none, for only the newest is kept. The last
+    event is END, which has the job as it ended in place of data.
+    """
+
+    number: int | None
+    name: str
+    data: str = ""
+    job: Job | None = None
+
+
+END: Final = "end"
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """What is known of the engines of one GPU profile, without asking for one to be started.
 
@@ -197,6 +214,17 @@ class Backend(Protocol):
 
         Raises:
             UnknownJobError: when there is none.
+        """
+
+    def events(
+        self, job: str, after: int, *, previews: bool = False
+    ) -> AsyncGenerator[JobEvent, None]:
+        """Yield what happens to a job, those events first that were told already; last END.
+
+        Events up to the number `after` are left out, but never END.
+
+        Raises:
+            UnknownJobError: when there is no such job.
         """
 
     async def cancel(self, job: str) -> Job:

@@ -1,14 +1,17 @@
-"""What gateways and workers tell each other of jobs: three entries a job in one shared table.
+"""What gateways and workers tell each other of jobs: a few entries a job in one shared table.
 
 `JOB` says who asked for what, and which call runs it. `JOB/now` is where a run is, told by its
 worker as it goes. `JOB/end` is how it ended: whoever writes it first decides, for a job that is
-cancelled as it succeeds must not be both. `worker/PROFILE/GROUP` says how a worker started last, and
+cancelled as it succeeds must not be both. `JOB/watched` says when somebody last looked for a
+preview, `JOB/preview` is the newest. `worker/PROFILE/GROUP` says how a worker started last, and
 `worker/PROFILE/GROUP/error` what went wrong last, whichever container of it that was in.
 """
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ..utils.comfyui_records import Preview
 from .backend import Failure, Job, Result, Status, Step, UnknownJobError, Work, Worker
 
 
@@ -112,6 +115,24 @@ class JobStore:
         if not isinstance(first, End) or (first.status is end.status and end.result):
             return end
         return first
+
+    async def watch(self, job: str) -> None:
+        """Say that somebody wants to see previews now."""
+        await self._table.put(f"{job}/watched", time.time())
+
+    async def watched(self, job: str) -> float | None:
+        """Return when somebody last wanted previews, in seconds since the epoch."""
+        found = await self._table.get(f"{job}/watched")
+        return found if isinstance(found, float) else None
+
+    async def show(self, job: str, preview: Preview | None) -> None:
+        """Keep a preview in place of the one before; None is for a run that has ended."""
+        await self._table.put(f"{job}/preview", preview)
+
+    async def shown(self, job: str) -> Preview | None:
+        """Return the newest preview."""
+        found = await self._table.get(f"{job}/preview")
+        return found if isinstance(found, Preview) else None
 
     async def tell_worker(self, worker: Worker) -> None:
         """Say how a worker is."""

@@ -39,7 +39,7 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
 
     async def output(request: Request) -> Response:
         """Return the bytes of an output; they are numbered from 0."""
-        job = await _job(gateway, backend, request, 0)
+        job = await found_job(gateway, backend, request, 0)
         outputs = job.result.outputs if job.result else ()
         number = request.path_params["number"]
         if number not in map(str, range(len(outputs))):
@@ -50,7 +50,7 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
 
     async def cancel(request: Request) -> Response:
         """Stop the job, and return it once it has stopped."""
-        job = await _job(gateway, backend, request, 0)
+        job = await found_job(gateway, backend, request, 0)
         try:
             stopped = await backend.cancel(job.id)
         except JobEndedError as error:
@@ -181,10 +181,10 @@ def root(request: Request) -> str:
 async def _awaited(gateway: Gateway, backend: Backend, request: Request) -> Job:
     """Return the job that a path names, after as long as the caller would wait for its end."""
     _, seconds = preference(request)
-    return await _job(gateway, backend, request, min(seconds or 0, _LONGEST_WAIT))
+    return await found_job(gateway, backend, request, min(seconds or 0, _LONGEST_WAIT))
 
 
-async def _job(gateway: Gateway, backend: Backend, request: Request, seconds: float) -> Job:
+async def found_job(gateway: Gateway, backend: Backend, request: Request, seconds: float) -> Job:
     """Return the job that a path names; a job of another owner is not there."""
     name = str(request.path_params["job"])
     owner = owner_of(request)

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from ..graph.families import Families
@@ -13,12 +14,14 @@ from ..utils.comfyui import Engine
 from ..utils.comfyui_errors import EngineError, EngineInterrupted
 from ..utils.comfyui_files import Directories
 from ..utils.comfyui_needs import Needs, lacking
-from ..utils.comfyui_records import EngineInfo, Event, File
+from ..utils.comfyui_records import EngineInfo, Event, File, Preview
 from .backend import (
+    END,
     BackendUnavailableError,
     Failure,
     Job,
     JobEndedError,
+    JobEvent,
     Status,
     UnknownJobError,
     Work,
@@ -29,6 +32,7 @@ from .backend import (
     result_of,
     told,
 )
+from .events import EventLog, Narrator
 from .spool import Spooled
 
 _log = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ class _Entry:
     job: Job
     task: "asyncio.Task[None] | None" = None
     size: int = 0
+    log: EventLog = field(default_factory=EventLog)
 
     async def spool(self, most: int) -> None:
         """Keep files of more than `most` bytes on disk.
@@ -136,6 +141,7 @@ class LocalBackend:
         entry = _Entry(Job(work.job, work.route, work.owner, work.seed, time.time()))
         self._running[work.job] = entry
         entry.task = asyncio.create_task(self._perform(entry, work))
+        entry.task.add_done_callback(lambda _: entry.log.close())
 
     async def wait(self, job: str, seconds: float) -> Job:
         """Return a job once it has ended, or as it is after a time."""
@@ -143,6 +149,16 @@ class LocalBackend:
         if entry.task and not entry.task.done() and seconds > 0:
             await asyncio.wait({entry.task}, timeout=seconds)
         return entry.job
+
+    async def events(
+        self, job: str, after: int, *, previews: bool = False
+    ) -> AsyncGenerator[JobEvent, None]:
+        """Yield what happens to a job; last END."""
+        entry = self._entry(job)
+        async with aclosing(entry.log.listen(after, previews=previews)) as events:
+            async for event in events:
+                yield event
+        yield JobEvent(len(entry.log) + 1, END, job=entry.job)
 
     async def cancel(self, job: str) -> Job:
         """Stop a job, and return it once it has stopped."""
@@ -208,10 +224,17 @@ class LocalBackend:
     async def _perform(self, entry: _Entry, work: Work) -> None:
         """Run a job to its end, which is one of three, whatever happens."""
 
+        narrator = Narrator(lambda: self._info, self._prices)
+
         def on_event(event: Event) -> None:
             # The engine may be heard of a run that has been given up.
-            if not entry.job.status.is_final:
-                entry.job = told(entry.job, event)
+            if entry.job.status.is_final:
+                return
+            entry.job = told(entry.job, event)
+            if isinstance(event, Preview):
+                entry.log.show(event)
+            elif line := narrator.tell(event):
+                entry.log.add(line)
 
         job = work.job
         try:

@@ -1,10 +1,15 @@
-"""Modal's half of the backend on Modal: calls, the shared table and the Volume, by their protocols."""
+"""Modal's half of the backend on Modal: calls, what containers share, and the Volume.
+
+Each follows a protocol of the other half.
+"""
 
 import asyncio
 import logging
+import queue
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import modal
@@ -17,6 +22,8 @@ from .modal_backend import CallLostError, CallPendingError
 from .uploads import UploadedHeaders, Version
 
 _log = logging.getLogger(__name__)
+
+_LIST_SECONDS: Final = 24 * 3600
 
 
 class ModalTable:
@@ -44,6 +51,45 @@ class ModalTable:
         """
         try:
             return await self._table.put.aio(key, value, skip_if_exists=skip_if_exists)
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+
+
+class ModalLists:
+    """The partitions of a `modal.Queue` as lists, from which nothing is ever taken.
+
+    A queue holds 100,000 partitions, each of 5,000 items.
+    """
+
+    def __init__(self, partitions: "modal.Queue") -> None:
+        self._partitions = partitions
+
+    async def add(self, key: str, items: Sequence[Any]) -> None:
+        """Add items to the end of a list, which is kept for 24 hours from then on.
+
+        Raises:
+            BackendUnavailableError: when Modal does not answer, or the list is full.
+        """
+        try:
+            await self._partitions.put_many.aio(
+                [*items], block=False, partition=key, partition_ttl=_LIST_SECONDS
+            )
+        except queue.Full as error:
+            raise BackendUnavailableError(f"the list of {key} is full") from error
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+
+    async def read(self, key: str, seconds: float) -> AsyncGenerator[Any, None]:
+        """Yield the items of a list from its first, until none has come for some seconds.
+
+        Raises:
+            BackendUnavailableError: when Modal does not answer.
+        """
+        items = self._partitions.iterate.aio(partition=key, item_poll_timeout=seconds)
+        try:
+            async with aclosing(items):
+                async for item in items:
+                    yield item
         except modal.exception.Error as error:
             raise unavailable(error) from error
 

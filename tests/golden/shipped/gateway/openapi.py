@@ -125,6 +125,32 @@ def job_operations() -> dict[str, dict[str, Any]]:
     }
 
 
+def events_operation() -> dict[str, Any]:
+    """Return what `add_api_route` is to say of GET /jobs/ID/events."""
+    number = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+    stream = {"schema": {"type": "string"}, "example": _EVENTS}
+    return {
+        "summary": "What happens to a job",
+        "openapi_extra": {
+            "parameters": [
+                _job_parameter(),
+                _optional("after", "query", "Leave out the events up to this id.", number),
+                _optional("Last-Event-ID", "header", "As `after`, and before it.", number),
+                _optional("previews", "query", "Show pictures on their way.", {"type": "boolean"}),
+            ]
+        },
+        "responses": {
+            200: {
+                "description": "Server-sent events; after `end` no more come.",
+                "headers": _headers({"X-Job-Id": HEADERS["X-Job-Id"]}),
+                "content": {"text/event-stream": stream},
+            },
+            204: {"description": "The job has ended, and the caller has all of its events."},
+            **_problems("unknown-job", "engine-unreachable"),
+        },
+    }
+
+
 def example_body(endpoint: Endpoint) -> dict[str, Any] | None:
     """Return a body that an endpoint takes: what it requires, by the first examples.
 
@@ -218,6 +244,23 @@ _LINKS: Final = {
     }
     for name, more in {"get": {}, "result": {}, "output": {"number": 0}, "cancel": {}}.items()
 }
+
+
+_EVENTS: Final = """\
+id: 3
+event: node
+data: {"node": "4", "class_type": "KSampler", "title": "KSampler", "done": 3, "of": 6}
+
+id: 4
+event: progress
+data: {"node": "4", "value": 3, "max": 20}
+
+"""
+
+
+def _optional(name: str, place: str, description: str, schema: Any) -> dict[str, Any]:
+    about = {"description": description, "schema": schema}
+    return {"name": name, "in": place, "required": False, **about}
 
 
 def _job_parameter() -> dict[str, Any]:

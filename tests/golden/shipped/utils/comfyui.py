@@ -294,7 +294,8 @@ class Engine:
         await self._wait_connected(job)
         while job.name in self._left_behind:
             await asyncio.sleep(_SWEEP_SECONDS / 10)
-        graph = isolate(job.graph, job.name, await self._known_output_classes())
+        job.output_classes = await self._known_output_classes()
+        graph = isolate(job.graph, job.name, job.output_classes)
         body = json.dumps(
             {"prompt": graph, "prompt_id": job.prompt_id, "client_id": self._client_id},
             allow_nan=False,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from .comfyui_errors import (
     EngineLost,
     NodeError,
 )
-from .comfyui_protocol import Frame, media_type, text_or_none
+from .comfyui_protocol import Frame, media_type, text_or_none, to_be_run
 from .comfyui_records import (
     Cached,
     Event,
@@ -23,6 +23,7 @@ from .comfyui_records import (
     NodeOutput,
     NodeStarted,
     NodeText,
+    Planned,
     Preview,
     Progress,
     Queued,
@@ -35,7 +36,7 @@ from .comfyui_records import (
 class Job:
     """A run in flight.
 
-    The client's side of it: `withdrawn` says that it is not wanted any more, `stopping` that the
+    The client's side of it: `output_classes` are those of nodes that make output. `withdrawn` says that it is not wanted any more, `stopping` that the
     engine is being told so. `answered` is set when it is known whether the engine has the graph,
     `accepted` says that it does. `missed_messages` says that only the history is to be trusted.
 
@@ -49,6 +50,7 @@ class Job:
         self.graph = graph
         # Not the job's name: a name may come again, and the history must not mix the two.
         self.prompt_id = str(uuid4())
+        self.output_classes: Collection[str] = ()
         self.withdrawn = False
         self.stopping = False
         self.answered = asyncio.Event()
@@ -118,6 +120,7 @@ class Job:
                 self._cached = tuple(map(str, data.get("nodes") or ()))
                 if self._cached:
                     self._emit(Cached(self._cached))
+                self._emit(Planned(to_be_run(self.graph, self.output_classes, self._cached)))
             case "executing":
                 self._node = str(data.get("display_node") or data["node"])
                 self._emit(self._node_started(self._node))

@@ -39,6 +39,23 @@ def isolate(graph: Graph, job: str, output_classes: Collection[str]) -> dict[str
     return {key: _isolated(node, job, output_classes) for key, node in graph.items()}
 
 
+def to_be_run(
+    graph: Graph, output_classes: Collection[str], cached: Collection[str]
+) -> tuple[str, ...]:
+    """Return the nodes that outputs need and that are not `cached`, in the graph's order."""
+    nodes = {key: node for key, node in graph.items() if isinstance(node, Mapping)}
+    ahead = [key for key, node in nodes.items() if node.get("class_type") in output_classes]
+    found: set[str] = set()
+    while ahead:
+        key = ahead.pop()
+        if key in nodes and key not in found and key not in cached:
+            found.add(key)
+            inputs = nodes[key].get("inputs")
+            values = inputs.values() if isinstance(inputs, Mapping) else ()
+            ahead += [str(v[0]) for v in values if isinstance(v, list) and len(v) == 2]
+    return tuple(key for key in graph if key in found)
+
+
 def _isolated(node: Any, job: str, output_classes: Collection[str]) -> Any:
     if not isinstance(node, Mapping) or not isinstance(node.get("inputs"), Mapping):
         return node

@@ -32,6 +32,13 @@ class Cached:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """These nodes are to be executed, as far as is known; they may expand to others."""
+
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStarted:
     """A node began; `title` is the one given in the graph, else the class."""
 
@@ -75,7 +82,7 @@ class NodeOutput:
 
 
 Event: TypeAlias = (
-    Queued | Started | Cached | NodeStarted | Progress | Preview | NodeText | NodeOutput
+    Queued | Started | Cached | Planned | NodeStarted | Progress | Preview | NodeText | NodeOutput
 )
 """What `on_event` is called with, in the order in which it happens."""
 
