@@ -267,6 +267,9 @@ def test_whoever_sends_a_value_was_told(data: st.DataObject) -> None:
         # But for one of its keys, the same.
         key = data.draw(st.sampled_from([*new]))
         new = old | {key: new[key]}
+        if "integer" not in new["type"]:
+            # Steps are for integers only.
+            new = {k: v for k, v in new.items() if k not in ("multipleOf", "x-step")}
     assert_told(request(x=old), request(x=new), ONE_PARAM)
 
 
