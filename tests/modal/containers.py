@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import suppress
@@ -95,10 +94,11 @@ class Task:
 class Containers:
     """Runs the functions of a plane. `url` is the plane's; `folder` holds what each container sees."""
 
-    def __init__(self, plane: Plane, folder: Path, url: str) -> None:
+    def __init__(self, plane: Plane, folder: Path, url: str, python: Path) -> None:
         self._plane = plane
         self._folder = folder
         self._url = url
+        self._python = python
         self._calls: dict[str, Call] = {}
         self._waiting: dict[str, list[tuple[Call, Any]]] = {}
         self._changed = asyncio.Condition()
@@ -323,7 +323,7 @@ class Containers:
         log = base / "log.txt"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *tied_to_this_process([sys.executable, "-m", "modal._container_entrypoint"]),
+                *tied_to_this_process([str(self._python), "-m", "modal._container_entrypoint"]),
                 cwd=base / "fs" / "root",
                 env=self._environment(name, proto, base),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -351,6 +351,7 @@ class Containers:
             "MODAL_CONTAINER_ARGUMENTS_PATH": str(base / "arguments"),
             "MODAL_RESTORE_STATE_PATH": str(base / "restore.json"),
             "MODAL_OVERRIDE_HEADERS": f"{TASK_HEADER}:{name}",
+            "AGENT": name,
             "PYTHONPATH": str(base / "fs" / "root"),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",

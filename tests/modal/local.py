@@ -44,6 +44,7 @@ class LocalModal:
     http_url: str
     folder: Path
     loop: asyncio.AbstractEventLoop
+    python: Path
 
     @property
     def environment(self) -> dict[str, str]:
@@ -61,7 +62,7 @@ class LocalModal:
     def cli(self, *arguments: str, cwd: Path, check: bool = True) -> str:
         """Run Modal's own command line, and return what it prints."""
         run = subprocess.run(
-            [sys.executable, "-m", "modal", *arguments],
+            [str(self.python), "-m", "modal", *arguments],
             cwd=cwd,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -108,11 +109,14 @@ class LocalModal:
 
 @contextmanager
 def local_modal(
-    folder: Path, secrets: Mapping[str, Mapping[str, str]] | None = None
+    folder: Path,
+    secrets: Mapping[str, Mapping[str, str]] | None = None,
+    python: Path = Path(sys.executable),
 ) -> Iterator[LocalModal]:
     """Run a Modal in a thread, with its files in a folder; it and its containers end with the block.
 
-    `secrets` are the Secrets that exist: their variables with their values, by name.
+    `secrets` are the Secrets that exist: their variables with their values, by name. `python` runs
+    Modal's command line and the containers.
     """
     loop = asyncio.new_event_loop()
 
@@ -121,11 +125,11 @@ def local_modal(
         plane = new_plane(folder, secrets or {})
         plane.http = f"http://{HOST}:{http_port}"
         grpc_url = f"http://{HOST}:{grpc_port}"
-        containers = Containers(plane, folder / "containers", grpc_url)
+        containers = Containers(plane, folder / "containers", grpc_url, python)
         server = grpclib.server.Server([plane], status_details_codec=custom_detail_codec)
         await server.start(HOST, grpc_port)
         runner = await _serve_http(plane, containers, http_port)
-        started(LocalModal(plane, containers, grpc_url, plane.http, folder, loop))
+        started(LocalModal(plane, containers, grpc_url, plane.http, folder, loop, python))
         await stop.wait()
         await containers.close()
         await runner.cleanup()

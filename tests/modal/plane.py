@@ -26,6 +26,8 @@ BUILDER_VERSION: Final = "2025.06"
 WORKSPACE: Final = "acme"
 # The task that a container is, in the metadata of what it asks.
 TASK_HEADER: Final = "x-test-task"
+# Old SDKs send no other headers than their own; this is one whose value is in the environment, AGENT.
+OLD_TASK_HEADER: Final = "x-modal-agent-harness"
 
 _GPUS: Final = frozenset(
     "T4 L4 A10 A10G L40S A100 A100-40GB A100-80GB H100 H100! H200 B200 B200+ B300 RTX-PRO-6000 ANY".split()
@@ -668,7 +670,7 @@ class Plane(ModalClientBase):
 
     async def FunctionGetInputs(self, stream: Any) -> None:
         await stream.recv_message()
-        task = self.containers.task(stream.metadata[TASK_HEADER])
+        task = self.containers.task(_task_of(stream))
         await stream.send_message(await self.containers.next_input(task))
 
     @unary
@@ -696,7 +698,7 @@ class Plane(ModalClientBase):
 
     async def ContainerHeartbeat(self, stream: Any) -> None:
         await stream.recv_message()
-        task = self.containers.task(stream.metadata[TASK_HEADER])
+        task = self.containers.task(_task_of(stream))
         response = api_pb2.ContainerHeartbeatResponse()
         if task.cancelled:
             response.cancel_input_event.input_ids.extend(task.cancelled)
@@ -710,15 +712,21 @@ class Plane(ModalClientBase):
 
     async def ContainerCheckpoint(self, stream: Any) -> None:
         await stream.recv_message()
-        task = self.containers.task(stream.metadata[TASK_HEADER])
+        task = self.containers.task(_task_of(stream))
         await stream.send_message(Empty())
         self.containers.restore(task)
 
     async def TaskResult(self, stream: Any) -> None:
         q = await stream.recv_message()
-        task = self.containers.task(stream.metadata[TASK_HEADER])
+        task = self.containers.task(_task_of(stream))
         await self.containers.failed(task, q.result)
         await stream.send_message(Empty())
+
+
+def _task_of(stream: Any) -> str:
+    """Return the id of the container that asks."""
+    metadata = stream.metadata
+    return str(metadata.get(TASK_HEADER) or metadata[OLD_TASK_HEADER])
 
 
 def new_plane(root: Path, secrets: Mapping[str, Mapping[str, str]]) -> Plane:

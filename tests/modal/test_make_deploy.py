@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +100,7 @@ def generator(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the project's folder; nothing that Modal's SDK says may be a warning."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "generator", *arguments],
+        [str(modal.python), "-W", "error", "-m", "generator", *arguments],
         cwd=project.folder,
         env=modal.environment | {"PYTHONPATH": str(ROOT)} | more,
         stdin=subprocess.DEVNULL,
@@ -143,6 +142,8 @@ def test_a_first_deploy_and_another(modal: LocalModal, project: Project) -> None
     assert curl[0] in (f"{url}/picture", f"{url}/moving")
     reply = httpx.post(curl[0], headers=KEY, json=json.loads(curl[1]), timeout=SECONDS)
     assert reply.headers["content-type"].startswith(f"image/{curl[2].rpartition('.')[2]}")
+    for tag in ("manifest", "gateway", "L40sWorker.*"):
+        assert "deprecat" not in modal.log(project.app, tag).lower()
     again = generator(modal, project, "plan", "--format", "json")
     document = json.loads(again.stdout)
     assert document["deployed"] == document["spec"] == spec(project)
