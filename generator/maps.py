@@ -24,8 +24,8 @@ def manifest(checked: Checked, files: Mapping[str, bytes]) -> dict[str, Any]:
     """Return build/manifest.json: what is deployed, and every other file with its SHA-256.
 
     `families` are those of the models that models.yaml declares, by folder/file; `models` are those
-    of routes that are on. `gateway`, `scaling`, `gpus`, `prices` and `images` are what the next deploy is compared
-    with: python -m generator plan.
+    of routes that are on. `gateway`, `scaling`, `engine`, `volumes`, `secrets`, `gpus`, `prices` and
+    `images` are what the next deploy is compared with: python -m generator plan.
 
     `spec` is a hash over all of it: two builds with the same one are the same.
     """
@@ -110,10 +110,19 @@ def _settings(settings: Settings) -> dict[str, Any]:
             "auth": settings.auth,
             "cors_origins": settings.gateway.cors_origins,
             "deadline": settings.gateway.deadline,
+            "max_containers": settings.gateway.max_containers,
             "max_body_bytes": settings.limits.body_mb * 10**6,
             "max_media_pixels": settings.limits.media_pixels,
         },
         "scaling": asdict(settings.scaling),
+        "engine": {
+            "version": settings.comfyui.version,
+            "commit": settings.comfyui.commit,
+            "flags": settings.comfyui.flags,
+            "metadata": settings.comfyui.metadata,
+        },
+        "volumes": settings.volumes,
+        "secrets": settings.secrets,
         "gpus": {
             gpu.name: {
                 "modal": gpu.modal,

@@ -535,8 +535,20 @@ def test_settings_that_change() -> None:
     new = changed()
     new["scaling"]["min_containers"] = 1
     new["gpus"]["l40s"] |= {"modal": "H100", "price_per_second": 0.001097}
+    new["gateway"]["max_containers"] = 8
+    new["engine"] |= {"version": "0.3.75", "flags": [*SHIPPED["engine"]["flags"], "--fast"]}
+    new["volumes"]["other"] = "/other"
+    del new["volumes"]["ryla-models"]
+    new["secrets"]["api-keys"] = ["API_KEYS", "MORE"]
     found = make_plan(SHIPPED, new).settings
     assert "min_containers: 0 → 1" in found
+    assert "gateway, max. containers: 4 → 8" in found
+    assert "ComfyUI, version: 0.3.71 → 0.3.75" in found
+    [flags] = [line for line in found if line.startswith("ComfyUI, flags: ")]
+    assert flags.endswith(", --fast")
+    assert "Volume other: none → /other" in found
+    assert "Volume ryla-models: /root/models → none" in found
+    assert "Secret api-keys: API_KEYS → API_KEYS, MORE" in found
     assert "l40s, GPU: L40S → H100" in found
     assert "l40s, USD per second: 0.000542 → 0.001097" in found
 
@@ -686,7 +698,7 @@ def words_of(manifest: Body) -> set[str]:
     """Return the keys of a manifest that are its own words, not names of something in it."""
     parts = [manifest, *manifest["routes"].values(), *manifest["models"].values()]
     parts += [*manifest["gpus"].values(), manifest["gateway"], manifest["scaling"]]
-    parts += [manifest["prices"]]
+    parts += [manifest["prices"], manifest["engine"]]
     return {key for part in parts for key in part}
 
 

@@ -60,10 +60,14 @@ _SCHEMA: Final = _object(
         auth={"type": "string"},
         cors_origins=_TEXTS,
         deadline=_NUMBER,
+        max_containers=_NUMBER,
         max_body_bytes=_NUMBER,
         max_media_pixels=_NUMBER,
     ),
     scaling=_object(min_containers=_NUMBER, buffer_containers=_NUMBER, scaledown=_NUMBER),
+    engine=_object(version={"type": "string"}, commit={"type": "string"}, flags=_TEXTS),
+    volumes=_map({"type": "string"}),
+    secrets=_map(_TEXTS),
     gpus=_map(
         _object(
             modal={"type": "string"},

@@ -61,8 +61,9 @@ class Plan:
     """What a deploy does; `deployed` is the spec hash of what is there, None when nothing is.
 
     `unchanged` are routes. `downloads` are what the Volume does not have, where `knows_volume`; else
-    what the manifest of what is deployed does not have. `settings` say what changes for GPUs and scaling. Prices were looked up
-    on the date `priced`, which may be empty.
+    what the manifest of what is deployed does not have. `settings` say what else changes: GPUs,
+    scaling, ComfyUI, Volumes, Secrets. Prices were looked up on the date `priced`, which may be
+    empty.
     """
 
     app: str
@@ -213,16 +214,23 @@ def _settings(old: Manifest, new: Manifest) -> list[str]:
             for key, word in words.items()
             if was.get(key) != now.get(key)
         ]
-    was, now = old["scaling"], new["scaling"]
-    found += [
-        f"{key}: {_shown(was.get(key))} → {_shown(now.get(key))}"
-        for key in sorted({*was, *now})
-        if was.get(key) != now.get(key)
-    ]
+    found += _differences("", old["scaling"], new["scaling"])
+    containers = [{"containers": one["gateway"]["max_containers"]} for one in (old, new)]
+    found += _differences("gateway, max. ", *containers)
+    for word, key in (("ComfyUI, ", "engine"), ("Volume ", "volumes"), ("Secret ", "secrets")):
+        found += _differences(word, old[key], new[key])
     if old["prices"]["multiplier"] != new["prices"]["multiplier"]:
         multipliers = old["prices"]["multiplier"], new["prices"]["multiplier"]
         found.append("price_multiplier: {} → {}".format(*multipliers))
     return found
+
+
+def _differences(what: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{what}{key}: {_shown(was.get(key))} → {_shown(now.get(key))}"
+        for key in sorted({*was, *now})
+        if was.get(key) != now.get(key)
+    ]
 
 
 def _licences(manifest: Manifest) -> tuple[Licence, ...]:

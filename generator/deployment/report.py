@@ -53,7 +53,7 @@ class _Report:
             ("Callers of all routes", self._gateway()),
             ("Images", self._images()),
             ("Models", self._models()),
-            ("GPUs and scaling", map(printable, plan.settings)),
+            ("Settings", map(printable, plan.settings)),
             (self._cost_title(), self._costs()),
         ):
             found = list(lines)

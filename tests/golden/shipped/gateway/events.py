@@ -1,0 +1,188 @@
+"""What callers are told of a job on its way: numbered events, kept for those who listen late."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from ..utils.comfyui_records import (
+    EngineInfo,
+    Event,
+    NodeStarted,
+    Planned,
+    Preview,
+    Progress,
+    Queued,
+    Started,
+)
+from ..utils.image_utils import encode_base64
+from .backend import JobEvent, engine_name, gpu_of
+
+# Steps are told at most this often, in seconds, and ever more seldom as a run goes on: a day of them
+# is 5,000 events, and what Modal keeps for a job is no more.
+STEP_SECONDS: Final = 0.05
+_STEPS: Final = 400
+_MOST_EVENTS: Final = 4900
+_MOST_STEPS: Final = 4500
+# What is larger is no preview, and would be sent again and again.
+_MOST_PREVIEW_BYTES: Final = 500_000
+
+
+class Told(NamedTuple):
+    """An event without its number."""
+
+    name: str
+    data: str
+
+
+QUEUED: Final = Told("queued", json.dumps({"position": None}))
+
+
+class Narrator:
+    """Says what the events of one run are to callers, and leaves out steps that come too fast.
+
+    `engine` returns what the engine has said of itself, `prices` are USD per second by GPU. Steps
+    are at least `step_seconds` apart, by `clock`.
+    """
+
+    def __init__(
+        self,
+        engine: Callable[[], EngineInfo | None],
+        prices: Mapping[str, float],
+        *,
+        step_seconds: float = STEP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._prices = prices
+        self._step_seconds = step_seconds
+        self._clock = clock
+        self._begun = clock()
+        self._count = 0
+        self._step: Progress | None = None
+        self._step_at = 0.0
+        self._seen: set[str] = set()
+        self._planned: frozenset[str] | None = None
+
+    def tell(self, event: Event) -> Told | None:
+        """Return what callers are told of an event; None when that is nothing."""
+        told = self._told(event)
+        if told is None or self._count >= _MOST_EVENTS:
+            return None
+        self._count += 1
+        return told
+
+    def _told(self, event: Event) -> Told | None:
+        match event:
+            case Queued(position):
+                return _told("queued", position=position)
+            case Started():
+                self._seen.clear()
+                info = self._engine()
+                gpu = gpu_of(info.device, self._prices) if info else None
+                return _told("started", gpu=gpu, engine=engine_name(info) if info else None)
+            case Planned(nodes):
+                self._planned = frozenset(nodes)
+            case NodeStarted(node, class_type, title):
+                self._seen.discard(node)
+                done, of = len(self._seen), self._planned
+                self._seen.add(node)
+                # Nodes may expand to others, which nobody has planned.
+                most = None if of is None else max(len(of), len(self._seen))
+                about = {"node": node, "class_type": class_type, "title": title}
+                return _told("node", **about, done=done, of=most)
+            case Progress(node, value, most) if self._is_due(event):
+                self._step, self._step_at = event, self._clock()
+                return _told("progress", node=node, value=_number(value), max=_number(most))
+        return None
+
+    def _is_due(self, step: Progress) -> bool:
+        if self._count >= _MOST_STEPS:
+            return False
+        last, now = self._step, self._clock()
+        if last is None or last.node != step.node:
+            return True
+        pause = max(self._step_seconds, (now - self._begun) / _STEPS)
+        return now - self._step_at >= pause or (step.value >= step.max and last.value < last.max)
+
+
+class EventLog:
+    """The events of one job, and those who listen.
+
+    Whoever listens reads at its own pace what is kept here, so a slow one costs no memory.
+    """
+
+    __slots__ = ("_events", "_is_closed", "_preview", "_shown", "_wakers")
+
+    def __init__(self) -> None:
+        self._events: list[Told] = [QUEUED]
+        self._preview: Preview | None = None
+        self._shown = 0
+        self._is_closed = False
+        self._wakers: set[asyncio.Event] = set()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, told: Told) -> None:
+        """Add an event."""
+        self._events.append(told)
+        self._wake()
+
+    def show(self, preview: Preview) -> None:
+        """Keep a preview in place of the one before."""
+        if len(preview.data) <= _MOST_PREVIEW_BYTES:
+            self._preview = preview
+            self._shown += 1
+            self._wake()
+
+    def close(self) -> None:
+        """Let those who listen go once they have read all; nothing more is to come."""
+        self._is_closed = True
+        self._preview = None
+        self._wake()
+
+    async def listen(self, after: int, *, previews: bool = False) -> AsyncGenerator[JobEvent, None]:
+        """Yield the events that come after a number, until the log is closed."""
+        waker = asyncio.Event()
+        self._wakers.add(waker)
+        shown = 0
+        try:
+            while True:
+                waker.clear()
+                while after < len(self._events):
+                    after += 1
+                    yield JobEvent(after, *self._events[after - 1])
+                if previews and self._preview and shown != self._shown:
+                    shown = self._shown
+                    yield _shown(self._preview)
+                    continue
+                if self._is_closed:
+                    return
+                await waker.wait()
+        finally:
+            self._wakers.discard(waker)
+
+    def _wake(self) -> None:
+        for waker in self._wakers:
+            waker.set()
+
+
+def _shown(preview: Preview) -> JobEvent:
+    data = encode_base64(preview.data)
+    told = _told("preview", node=preview.node, media_type=preview.media_type, data=data)
+    return JobEvent(None, *told)
+
+
+def _told(name: str, **data: Any) -> Told:
+    # ASCII alone, for readers disagree on which other characters end a line.
+    return Told(name, json.dumps(data))
+
+
+def _number(value: float) -> float | int:
+    """Return a whole number as one; a number that JSON has no word for as 0."""
+    with suppress(ValueError, OverflowError):
+        return int(value) if value == int(value) else value
+    return 0
