@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve plan deploy status logs rollback stop test test-engine test-modal test-api fuzz lint golden pictures bench bench-validate bench-front bench-download clean
+.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-engine test-modal test-api fuzz lint golden pictures bench bench-validate bench-front bench-download clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,13 +21,16 @@ validate: $(STAMP) ## check gpu.yaml, models.yaml and workflows/*.yaml
 	@$(RUN) -m generator validate
 
 lock: $(STAMP) ## pin models, packs and requirements in generator.lock; UPDATE="NAME …", CHECK=1
-	@$(RUN) -m generator lock $(if $(CHECK),--check) $(if $(UPDATE),--update $(UPDATE))
+	@$(RUN) -m generator lock $(if $(CHECK),--check) $(if $(UPDATE),$(foreach name,$(UPDATE),--update $(name)))
 
 build: $(STAMP) ## check the specs and render them into build/
 	@$(RUN) -m generator build
 
 serve: $(STAMP) ## build, then serve the API; PORT=8000, COMFYUI_URL= for a ComfyUI that is up
 	@$(RUN) -m generator serve --port $(PORT) $(if $(COMFYUI_URL),--comfyui-url $(COMFYUI_URL))
+
+watch: $(STAMP) ## the same, anew with each file that you save; PORT=8000, COMFYUI_URL=
+	@$(RUN) -m generator watch --port $(PORT) $(if $(COMFYUI_URL),--comfyui-url $(COMFYUI_URL))
 
 plan: $(STAMP) ## show what the next deploy changes and costs; AGAINST=manifest.json, ENV=
 	@$(RUN) -m generator plan $(IN_ENV) $(BREAKING) $(if $(AGAINST),--against $(AGAINST))

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
     from huggingface_hub.hf_api import RepoSibling
 
+# Takes how much of how much is done.
+Tell = Callable[[int, int], None]
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -57,12 +59,17 @@ class UnknownNameError(ValueError):
 
 
 def resolve(
-    checked: Checked, old: Lock, root: Path, update: Collection[str] = ()
+    checked: Checked,
+    old: Lock,
+    root: Path,
+    update: Collection[str] = (),
+    tell: Tell = lambda _done, _total: None,
 ) -> tuple[Lock, list[Diagnostic]]:
     """Return a lock of checked specs, and why it is not whole.
 
     What `old` has as the specs say it is kept, but for what is in `update`: names of models and of
-    Python packages. Tokens are those of the user of this machine.
+    Python packages. Tokens are those of the user of this machine. `tell` hears how many of how many
+    questions are answered.
 
     Raises:
         UnknownNameError: when there is no such model or package.
@@ -70,7 +77,7 @@ def resolve(
     _check_names(checked, old, update)
     key = os.environ.get("CIVITAI_API_KEY", "")
     with Hub.from_environment(own_token()) as hub:
-        resolver = _Resolver(root, checked, old, hub, key, update)
+        resolver = _Resolver(root, checked, old, hub, tell, key, update)
         return resolver.resolve(), resolver.faults
 
 
@@ -99,6 +106,7 @@ class _Resolver:
     checked: Checked
     old: Lock
     hub: Hub
+    tell: Tell
     civitai_key: str = ""
     update: Collection[str] = ()
     faults: list[Diagnostic] = field(default_factory=list)
@@ -129,7 +137,7 @@ class _Resolver:
         repos = {
             (m.source["hf"], m.source.get("revision")) for m in open_.values() if "hf" in m.source
         }
-        about = _each(lambda key: self.hub.repository(*key), repos)
+        about = _each(lambda key: self.hub.repository(*key), repos, self.tell)
 
         def lock(name: str) -> LockedModel:
             model = open_[name]
@@ -140,7 +148,7 @@ class _Resolver:
                 raise info
             return self._of_repository(model, info)
 
-        for name, found in _each(lock, open_).items():
+        for name, found in _each(lock, open_, self.tell).items():
             if isinstance(found, LockedModel):
                 locked[name] = found
             else:
@@ -240,14 +248,16 @@ class _Resolver:
         for name, pack in self.checked.models.packs.items():
             if name in used or self.old.packs.get(name) != _locked_pack(pack):
                 wanted[name] = (pack.git, pack.commit, pack.at.mapping["commit"])
-        found = _each(lambda name: requirements_at(*wanted[name][:2]), wanted)
+        found = _each(lambda name: requirements_at(*wanted[name][:2]), wanted, self.tell)
         for name, text in found.items():
             if not isinstance(text, str):
                 self.faults.append(_unresolved(wanted[name][2], str(text)))
         return {name: text for name, text in found.items() if isinstance(text, str)}
 
 
-def _each(ask: Callable[[Key], Value], keys: Iterable[Key]) -> dict[Key, Value | Exception]:
+def _each(
+    ask: Callable[[Key], Value], keys: Iterable[Key], tell: Tell
+) -> dict[Key, Value | Exception]:
     """Ask for many things at once; return what came of each."""
 
     def answer(key: Key) -> Value | Exception:
@@ -258,7 +268,11 @@ def _each(ask: Callable[[Key], Value], keys: Iterable[Key]) -> dict[Key, Value |
 
     keys = sorted(keys, key=repr)
     with ThreadPoolExecutor(_PARALLEL) as threads:
-        return dict(zip(keys, threads.map(answer, keys), strict=True))
+        answers: dict[Key, Value | Exception] = {}
+        for key, found in zip(keys, threads.map(answer, keys), strict=True):
+            answers[key] = found
+            tell(len(answers), len(keys))
+        return answers
 
 
 def _locked_pack(pack: Pack) -> LockedPack:

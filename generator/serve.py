@@ -83,7 +83,7 @@ async def _serve(
         try:
             return await _watch(api, engine, stopped)
         finally:
-            await _stop(api)
+            await ended(api)
     finally:
         if engine is not None:
             await engine.stop()
@@ -126,8 +126,8 @@ async def _keep_up(engine: EngineProcess) -> None:
             raise ServeError(f"the preview engine does not start again: {error}") from error
 
 
-async def _stop(api: asyncio.subprocess.Process) -> None:
-    """End the API: ask, then kill."""
+async def ended(api: asyncio.subprocess.Process) -> None:
+    """End an API process: ask, then kill."""
     with suppress(ProcessLookupError):
         api.terminate()
     try:

@@ -1,6 +1,8 @@
 """The command line: what it prints, what it returns, what it leaves alone."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from generator.cli import main
+from generator.cli import COMMANDS, main
 
 from .conftest import ROOT, MakeProject
 
@@ -65,7 +67,7 @@ def test_text(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_json(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
     root = make_project({"bad": BAD})
-    assert main(["validate", "--project", str(root), "--format", "json"]) == 1
+    assert main(["validate", "--project", str(root), "--json"]) == 1
     [entry] = json.loads(capsys.readouterr().out)
     assert entry["file"] == f"{root}/workflows/bad.yaml"
     assert [d["code"] for d in entry["diagnostics"]] == ["unknown-param", "unknown-class"]
@@ -138,8 +140,9 @@ def test_build_counts_what_it_shows(make_project: MakeProject) -> None:
     [
         (["validate", "--project", "nowhere"], "holds no project"),
         (["build", "--out", "workflows"], "holds no build of ours"),
-        (["frobnicate"], "invalid choice"),
-        ([], "required"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["validat"], "Did you mean 'validate'"),
+        (["serve", "--port", "65536"], "65535"),
     ],
 )
 def test_what_cannot_run(make_project: MakeProject, arguments: list[str], message: str) -> None:
@@ -147,6 +150,57 @@ def test_what_cannot_run(make_project: MakeProject, arguments: list[str], messag
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_command_is_needed() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "validate" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_help_of_every_command_teaches(option: str) -> None:
+    """Each has a sentence, and says of each option what it does."""
+    assert run(option).returncode == 0
+    for panel in COMMANDS.values():
+        for name in panel:
+            shown = run(name, option)
+            assert shown.returncode == 0, name
+            assert f"Usage: python -m generator {name}" in shown.stdout
+            described = shown.stdout.partition("╭")[0].partition(name)[2]
+            assert len(described.split()) > 5, name
+    assert "\033" not in shown.stdout
+
+
+def on_terminal(*arguments: str, cwd: Path, **more: str) -> str:
+    """Return what a command shows on a terminal, standard error included."""
+    main_end, end = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "generator", *arguments],
+            cwd=cwd,
+            env={"PYTHONPATH": str(ROOT), "PATH": "", "TERM": "xterm-256color", **more},
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            check=False,
+        )
+        os.set_blocking(main_end, False)
+        return os.read(main_end, 1 << 20).decode()
+    finally:
+        os.close(main_end)
+        os.close(end)
+
+
+def test_colours_on_a_terminal_alone(make_project: MakeProject) -> None:
+    root = make_project({"bad": BAD})
+    shown = on_terminal("validate", cwd=root)
+    assert "\033[1;31merror[unknown-param]\033[0m" in shown
+    plain = re.sub(r"\033\[[0-9;]*m", "", shown).replace("\r\n", "\n")
+    done = run("validate", cwd=root)
+    assert plain == done.stdout + done.stderr
+    assert "\033" not in on_terminal("validate", cwd=root, NO_COLOR="1")
+    assert "\033" not in on_terminal("validate", "--json", cwd=root)
 
 
 def test_requirements(make_project: MakeProject) -> None:

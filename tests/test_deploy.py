@@ -138,10 +138,8 @@ def test_plan_against_what_is_no_manifest(
 
 @pytest.mark.parametrize("name", ["a b", "-x", "a/b", "x" * 65, "ü"])
 def test_environments_that_are_none(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["plan", f"--env={name}"])
-    assert stop.value.code == 2
-    assert "no name of an environment" in capsys.readouterr().err
+    assert main(["plan", f"--env={name}"]) == 2
+    assert "name of an environment" in " ".join(capsys.readouterr().err.split())
 
 
 # What a deploy does, and in which order

@@ -349,12 +349,10 @@ def greet(server: socket.socket) -> None:
                 connection.sendall(b"220 welcome\r\n")
 
 
-@pytest.mark.parametrize("port", ["x", "-1", "65536", "", "8000.0", "9" * 30])
+@pytest.mark.parametrize("port", ["x", "-1", "65536", "", "8000.5", "9" * 30])
 def test_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["serve", f"--port={port}"])
-    assert ended.value.code == 2
-    assert "a port is a number from 0 to 65535" in capsys.readouterr().err
+    assert main(["serve", f"--port={port}"]) == 2
+    assert "Invalid value for '--port'" in capsys.readouterr().err
 
 
 def test_faults_in_the_specs(

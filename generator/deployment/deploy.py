@@ -13,6 +13,7 @@ from templates.client_core import KEY_VARIABLE
 from templates.utils.downloads import VERIFIED
 
 from ..check import Checked
+from ..console import has_colour
 from ..render import Files
 from ..spec import CACHE_VOLUME, Settings
 from .manifest import Manifest, ManifestError, parse_manifest
@@ -155,18 +156,13 @@ def _check_plan(
         if isinstance(error, ManifestError):
             text += "; make deploy ALLOW_BREAKING=1 deploys over it"
         raise DeployError(text) from error
-    sys.stdout.write(as_table(plan, colour=uses_colour(sys.stdout)))
+    sys.stdout.write(as_table(plan, colour=has_colour(sys.stdout)))
     sys.stdout.flush()
     if plan.breaking and not options.allow_breaking:
         raise DeployError(
             "callers of what is deployed would be broken: see above. Nothing was changed on Modal. "
             "If that is meant: make deploy ALLOW_BREAKING=1"
         )
-
-
-def uses_colour(stream: Any) -> bool:
-    """Say whether a stream shows colours: a terminal does, unless NO_COLOR is set."""
-    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
 
 
 def _see_that_it_answers(app: ModalApp, manifest: Manifest, root: Path, options: Options) -> None:

@@ -193,7 +193,7 @@ def main(
     directories = Directories.below(options.base_directory) if options.base_directory else None
 
     async def run() -> None:
-        with listen(options.port) as listener:
+        with socket.socket(fileno=options.fd) if options.fd else listen(options.port) as listener:
             async with LocalBackend(
                 _engine_url(options.comfyui_url), directories, prices=prices
             ) as backend:
@@ -284,5 +284,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="0 is any that is free (default: 8000)"
+    )
+    parser.add_argument(
+        "--fd",
+        type=int,
+        metavar="NUMBER",
+        help="a socket that listens already, and is inherited, instead of a port",
     )
     return parser

@@ -1,0 +1,81 @@
+"""Commands that start something: init, new."""
+
+import sys
+from pathlib import Path
+from shlex import quote
+from typing import Annotated
+
+import typer
+
+from ..console import CLEAN, HERE, CouldNotRunError, Project, Quiet, Shown
+from ..graph.words import show
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is not there.")],
+    example: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Start with one of our workflows: flux, flux-dev, flux-lora, flux-instantid, "
+            "wan2, seedvr2 or workflow.",
+            show_default="a small one, Stable Diffusion 1.5",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> int:
+    """Make a new project: specs of one endpoint, a Makefile, and schemas for your editor.
+
+    What it makes passes validate, build and test as it is. Files that are there stay as they are:
+    nothing is written when one of them would have to go.
+    """
+    from ..starting import StartError, new_project
+
+    shown = Shown(quiet=quiet)
+    try:
+        files = new_project(folder, example)
+        _write(files)
+    except StartError as error:
+        raise CouldNotRunError(str(error)) from error
+    for path in sorted(files):
+        shown.say(f"  {path}")
+    shown.say(f"{folder} is a project. Next:")
+    where = "" if folder.resolve() == Path.cwd() else f"cd {quote(str(folder))} && "
+    shown.say(f"  {where}make serve PYTHON={quote(sys.executable)}")
+    return CLEAN
+
+
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the workflow, and its route.")],
+    extends: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Start as a variant of this workflow."),
+    ] = None,
+    project: Project = HERE,
+    quiet: Quiet = False,
+) -> int:
+    """Start a workflow: workflows/NAME.yaml, which answers at /NAME.
+
+    It makes a picture of one colour until you paste a graph; import makes a workflow of a file
+    that ComfyUI saved.
+    """
+    from ..starting import StartError, new_workflow
+
+    shown = Shown(quiet=quiet)
+    try:
+        files = new_workflow(project, name, extends)
+        _write(files)
+    except StartError as error:
+        raise CouldNotRunError(str(error)) from error
+    for path in files:
+        shown.say(f"{path} answers at {show('/' + name)}; edit it, then: make validate")
+    return CLEAN
+
+
+def _write(files: dict[Path, str]) -> None:
+    from ..whole_files import write_all
+
+    try:
+        write_all(files)
+    except OSError as error:
+        raise CouldNotRunError(f"{error.filename}: {error.strerror}") from error

@@ -1,0 +1,161 @@
+"""init and new: what they write is a project that works, and nothing that is there is lost."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from generator.cli import main
+from generator.starting import installed_from
+
+from .api_client import engine
+from .conftest import ROOT
+
+EXAMPLES = ["flux", "flux-dev", "flux-lora", "flux-instantid", "wan2", "seedvr2", "workflow"]
+
+
+def written(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def validate(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what validate says of a project in which nothing is wrong or left over."""
+    assert main(["validate", "--project", str(folder)]) == 0
+    said = capsys.readouterr()
+    assert "warning[" not in said.out
+    return said.err
+
+
+def test_a_new_project_passes_validate_build_and_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "My Pictures"
+    assert main(["init", str(folder)]) == 0
+    assert f"cd '{folder}' && make serve PYTHON=" in capsys.readouterr().err
+    assert validate(folder, capsys).startswith("1 workflow, 1 model, 0 packs: ")
+    assert main(["build", "--quiet", "--project", str(folder)]) == 0
+    assert yaml.safe_load((folder / "gpu.yaml").read_text())["app"] == "my-pictures"
+    assert main(["test", "--project", str(folder)]) == 0
+    said = capsys.readouterr().err
+    assert "ok    /picture: image/png, " in said
+    assert said.endswith("1 endpoint answered, 0 failed\n")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_comes_with_its_models_alone(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "it"), "--example", name, "--quiet"]) == 0
+    validate(tmp_path / "it", capsys)
+    assert f"workflows/{name}.yaml" in written(tmp_path / "it")
+
+
+def test_every_shipped_workflow_is_an_example() -> None:
+    assert sorted(EXAMPLES) == sorted(path.stem for path in (ROOT / "workflows").glob("*.yaml"))
+
+
+def test_editors_find_the_schemas(tmp_path: Path) -> None:
+    main(["init", str(tmp_path), "--quiet"])
+    main(["new", "more", "--project", str(tmp_path), "--quiet"])
+    for path in [*tmp_path.glob("*.yaml"), *tmp_path.glob("workflows/*.yaml")]:
+        _, _, schema = path.read_text().partition("\n")[0].partition("$schema=")
+        assert (path.parent / schema).resolve().parent == tmp_path / "schemas", path
+        assert (path.parent / schema).is_file()
+
+
+def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    assert main(["init", str(tmp_path)]) == 2
+    assert "has files already that a new project has: README.md" in capsys.readouterr().err
+    assert written(tmp_path) == {"README.md"}
+
+
+def test_an_unknown_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path / "it"), "--example", "flus"]) == 2
+    assert 'there is no example "flus"; did you mean "flux"?' in capsys.readouterr().err
+    assert not (tmp_path / "it").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["init", str(tmp_path / "file" / "it")]) == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_a_new_workflow_is_valid_and_says_where_it_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["init", str(tmp_path), "--quiet"])
+    assert main(["new", "poster", "--project", str(tmp_path)]) == 0
+    assert 'answers at "/poster"' in capsys.readouterr().err
+    assert main(["new", "wide", "--extends", "picture", "--project", str(tmp_path)]) == 0
+    validate(tmp_path, capsys)
+    assert (
+        yaml.safe_load((tmp_path / "workflows" / "wide.yaml").read_text())["extends"] == "picture"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["picture"], "picture.yaml is there already"),
+        (["../../evil"], "is no name of a workflow"),
+        (["Poster"], "is no name of a workflow"),
+        (["x", "--extends", "pictur"], 'did you mean "picture"?'),
+    ],
+)
+def test_what_no_workflow_can_be(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["init", str(tmp_path), "--quiet"])
+    before = written(tmp_path)
+    assert main(["new", *arguments, "--project", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert written(tmp_path) == before
+
+
+def test_the_makefile_runs_the_commands(tmp_path: Path) -> None:
+    """But for its set-up, which installs the generator: that is taken from where this one is."""
+    main(["init", str(tmp_path), "--quiet"])
+    assert installed_from() in (tmp_path / "Makefile").read_text()
+    options = ["-o", ".venv/.set-up", f"RUN={sys.executable}"]
+    for target in ("help", "validate", "build"):
+        done = subprocess.run(
+            ["make", "-s", "-C", str(tmp_path), *options, target],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "build" / "api.py").is_file()
+
+
+def test_test_tells_what_it_left_out_and_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On an engine without the model that the project declares."""
+    root = tmp_path / "it"
+    main(["init", str(root), "--quiet"])
+    path = root / "workflows" / "picture.yaml"
+    (root / "workflows" / "silent.yaml").write_text(
+        re.sub("    examples: .*\n", "", path.read_text())
+    )
+    main(["new", "off", "--project", str(root), "--quiet"])
+    with (root / "workflows" / "off.yaml").open("a") as off:
+        off.write("enabled: false\n")
+
+    async def run() -> int:
+        async with engine(tmp_path / "engine", models=()) as (_, url):
+            command = ["test", "--project", str(root), "--comfyui-url", url]
+            return await asyncio.to_thread(main, command)
+
+    assert asyncio.run(run()) == 1
+    said = capsys.readouterr().err
+    assert "left  /off: it is off" in said
+    assert "left  /silent: a param that it requires has no example" in said
+    assert "error: POST /picture: " in said
+    assert said.endswith("0 endpoints answered, 1 failed\n")

@@ -1,0 +1,121 @@
+"""watch: a change that is saved is served, one with an error is reported, and nothing is left over."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .conftest import ROOT, MakeProject
+from .test_cli import GOOD
+
+SECONDS = 60.0
+
+
+class Watched:
+    """A project that is watched, and what the command says."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.said = root / "said.txt"
+        with self.said.open("w") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "generator", "watch", "--port", "0"],
+                cwd=root,
+                env={"PYTHONPATH": str(ROOT), "PATH": ""},
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+        self.url = self.wait(r"serving on (\S+)")
+
+    def wait(self, pattern: str, count: int = 1) -> str:
+        """Wait until the command has said something so many times, and return the last of it."""
+        limit = time.monotonic() + SECONDS
+        while time.monotonic() < limit:
+            found = re.findall(pattern, self.said.read_text())
+            if len(found) >= count:
+                return str(found[-1])
+            time.sleep(0.02)
+        raise AssertionError(f"no {pattern!r} in: {self.said.read_text()}")
+
+    def write(self, text: str) -> None:
+        (self.root / "workflows" / "it.yaml").write_text(text)
+
+    def default(self) -> int:
+        """Return the default of the endpoint's param, as the API says it."""
+        [endpoint] = httpx.get(f"{self.url}/workflows", timeout=SECONDS).json()
+        found = endpoint["params"]["properties"]["color"]["default"]
+        assert isinstance(found, int)
+        return found
+
+
+@pytest.fixture
+def watched(make_project: MakeProject) -> Iterator[Watched]:
+    found = Watched(make_project({"it": GOOD}))
+    yield found
+    found.process.kill()
+    found.process.wait()
+
+
+def test_what_is_saved_is_served(watched: Watched) -> None:
+    assert watched.default() == 0
+    watched.write(GOOD.replace("default: 0", "default: 7"))
+    watched.wait(r"serves it after", 2)
+    assert watched.default() == 7
+    reply = httpx.post(f"{watched.url}/it", json={}, timeout=SECONDS)
+    assert reply.headers["content-type"] == "image/png"
+    # A name of its own that takes the file's place, as many editors save.
+    new = watched.root / "workflows" / ".it.yaml.swp"
+    new.write_text(GOOD.replace("default: 0", "default: 8"))
+    new.replace(watched.root / "workflows" / "it.yaml")
+    watched.wait(r"serves it after", 3)
+    assert watched.default() == 8
+
+
+def test_an_error_is_reported_and_the_last_build_goes_on(watched: Watched) -> None:
+    watched.write(GOOD.replace("default: 0", "default: x"))
+    watched.wait(r"it.yaml:1:\d+: error\[")
+    watched.wait(r"goes on with what it had")
+    assert watched.default() == 0
+    watched.write(GOOD.replace("default: 0", "default: 3"))
+    watched.wait(r"serves it after", 2)
+    assert watched.default() == 3
+
+
+def test_no_request_is_lost_while_the_api_changes(watched: Watched) -> None:
+    for number in range(1, 4):
+        watched.write(GOOD.replace("default: 0", f"default: {number}"))
+        served = 0
+        while served <= number:
+            served = len(re.findall("serves it after", watched.said.read_text()))
+            assert watched.default() in (number - 1, number)
+        assert watched.default() == number
+
+
+def test_it_ends_with_all_that_it_started(watched: Watched) -> None:
+    watched.process.send_signal(signal.SIGTERM)
+    assert watched.process.wait(SECONDS) == 0
+    with pytest.raises(httpx.ConnectError):
+        watched.default()
+    mark = f"--catalogs\0{watched.root}/catalogs"
+    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark in p.read_text("latin-1")]
+    assert not left
+
+
+def test_a_port_that_is_taken(watched: Watched) -> None:
+    port = watched.url.rpartition(":")[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "generator", "watch", "--port", port],
+        cwd=watched.root,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"port {port} is taken" in done.stderr
