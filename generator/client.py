@@ -22,7 +22,9 @@ _ANNOTATIONS: Final = {
     **dict.fromkeys(MEDIA_TYPES, "Media"),
 }
 # The methods of every client, and what an annotation in its class means; a test compares them.
-_CLAIMED_BY_CLIENTS: Final = frozenset("bool cancel close float int job outputs result str".split())
+_CLAIMED_BY_CLIENTS: Final = frozenset(
+    "bool cancel close events float int job outputs result str".split()
+)
 # What a method's body says itself.
 _CLAIMED_BY_METHODS: Final = frozenset(("media", "media_files", "on_progress", "self"))
 

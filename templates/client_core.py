@@ -5,14 +5,15 @@ It needs httpx and the standard library.
 # ruff: noqa: N818 - what callers catch is named by what happened
 
 import base64
+import json
 import os
 import re
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,9 +29,10 @@ KEY_VARIABLE: Final = "COMFYUI_API_KEY"
 _ANSWER_SECONDS: Final = 180.0
 _CONNECT_SECONDS: Final = 10.0
 _MOST_REDIRECTS: Final = 20
-# How long the service may hold back an answer until the job ends; less keeps progress up to date.
+# How long the service may hold back an answer until the job ends.
 _HOLD_SECONDS: Final = 10
-_HOLD_SECONDS_SHOWN: Final = 1
+# Who listens hears something every 15 seconds, if only that the service is still there.
+_SILENCE_SECONDS: Final = 60.0
 # At least between two questions for one job.
 _PAUSE_SECONDS: Final = 1.0
 # None is for a connection that failed.
@@ -39,6 +41,7 @@ _MOST_FAILURES: Final = 5
 # No proxy stands between a program and its own machine.
 _WITHOUT_PROXY: Final = ("all://127.0.0.1", "all://[::1]", "all://localhost")
 
+_STREAM: Final = "text/event-stream"
 _JOB: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _EXCERPT_LENGTH: Final = 200
 
@@ -100,6 +103,18 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job: docs/api.md has the names, and what the data of each is.
+
+    Ids count from 1 within a job; a preview has none.
+    """
+
+    name: str
+    data: dict[str, Any]
+    id: int | None
 
 
 class ServiceError(Exception):
@@ -256,6 +271,14 @@ class BaseClient:
         others = map(str, range(1, first.outputs))
         return [first, *(_reply(self._ask("GET", job, "outputs", other)) for other in others)]
 
+    def events(self, job: str, *, after: int = 0, previews: bool = False) -> Iterator[Event]:
+        """Yield what happens to a job as it happens, from event `after` on until its end.
+
+        `previews` asks for pictures on their way too. A connection that breaks off is made anew, and
+        goes on where it was. The job goes on when this is left.
+        """
+        return self._events(job, after, previews, time.monotonic() + self._timeout)
+
     def cancel(self, job: str) -> dict[str, Any]:
         """Stop a job, and return it as JSON. One that has ended already is an error."""
         return dict(self._ask("DELETE", job).json())
@@ -282,24 +305,33 @@ class BaseClient:
     def _finished(self, response: httpx.Response, on_progress: OnProgress | None) -> Reply:
         """Return the reply to a request, once its job has ended."""
         deadline = time.monotonic() + self._timeout
-        longest = _HOLD_SECONDS_SHOWN if on_progress else _HOLD_SECONDS
+        if on_progress and response.status_code == 202:
+            self._show(response, on_progress, deadline)
         asked = 0.0
         while response.status_code == 202:
-            if on_progress:
-                on_progress(_progress(response.json()))
             time.sleep(max(0.0, asked + _PAUSE_SECONDS - time.monotonic()))
             asked = time.monotonic()
-            response = self._result(response.headers["X-Job-Id"], longest, deadline)
+            response = self._result(response.headers["X-Job-Id"], deadline)
         return _reply(response)
 
-    def _result(self, job: str, longest: int, deadline: float) -> httpx.Response:
-        """Return a job's result, or 202 after `longest` seconds.
+    def _show(self, response: httpx.Response, on_progress: OnProgress, deadline: float) -> None:
+        """Show where a job is, until it has ended."""
+        shown = _progress(response.json())
+        on_progress(shown)
+        for event in self._events(shown.job, 0, False, deadline):
+            now = _after(shown, event)
+            if now != shown:
+                on_progress(now)
+            shown = now
+
+    def _result(self, job: str, deadline: float) -> httpx.Response:
+        """Return a job's result, or 202 after some seconds.
 
         What is not the job's own fault may pass, and is tried again.
         """
         failures = 0
         while (left := deadline - time.monotonic()) > 0:
-            hold = max(1, int(min(longest, left)))
+            hold = max(1, int(min(_HOLD_SECONDS, left)))
             try:
                 return self._ask("GET", job, "result", prefer=f"wait={hold}")
             except ServiceError as error:
@@ -308,7 +340,59 @@ class BaseClient:
                 if is_final or failures == _MOST_FAILURES:
                     raise
                 time.sleep(failures * _PAUSE_SECONDS)
-        raise ServiceTimeout(
+        raise self._too_late(job)
+
+    def _events(self, job: str, after: int, previews: bool, deadline: float) -> Iterator[Event]:
+        """Yield the events of a job, over as many connections as that takes."""
+        failures = 0
+        while time.monotonic() < deadline:
+            try:
+                with self._listening(job, after, previews) as response:
+                    if response.status_code == 204:
+                        return
+                    for event in _read_events(response):
+                        if time.monotonic() >= deadline:
+                            raise self._too_late(job)
+                        if event is None:
+                            continue
+                        failures = 0
+                        after = after if event.id is None else event.id
+                        yield event
+                        if event.name == "end":
+                            return
+            except ServiceTimeout:
+                raise
+            except ServiceError as error:
+                error.job = job
+                failures += 1
+                if error.status not in _MAY_PASS or failures == _MOST_FAILURES:
+                    raise
+            # The service ends streams after some time, and is not asked again without a pause.
+            time.sleep(max(1, failures) * _PAUSE_SECONDS)
+        raise self._too_late(job)
+
+    @contextmanager
+    def _listening(self, job: str, after: int, previews: bool) -> Iterator[httpx.Response]:
+        """Open the stream of a job's events, which is not read yet."""
+        path = f"/jobs/{quote(job, safe='')}/events"
+        with (
+            self._reaching(),
+            self._http.stream(
+                "GET",
+                path,
+                params={"previews": "true"} if previews else {},
+                headers={"Last-Event-ID": str(after)} if after else {},
+                timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
+            ) as response,
+        ):
+            kind = response.headers.get("Content-Type", "").partition(";")[0]
+            if response.status_code != 204 and (response.status_code, kind) != (200, _STREAM):
+                response.read()
+                raise _error(response)
+            yield response
+
+    def _too_late(self, job: str) -> ServiceTimeout:
+        return ServiceTimeout(
             f"the job has not ended within {self._timeout:g} s, and goes on; client.result waits on",
             job=job,
         )
@@ -327,23 +411,29 @@ class BaseClient:
     ) -> httpx.Response:
         """Return the service's answer to a request: 200, or 202 for a job that has not ended."""
         headers = {"Prefer": prefer} if prefer else {}
-        try:
+        with self._reaching():
             response = self._http.request(method, path, headers=headers, json=body)
             for _ in range(_MOST_REDIRECTS):
                 if response.status_code != 303 or response.next_request is None:
                     break
                 # It is a GET, and has no key in it when it leads to another host.
                 response = self._http.send(response.next_request)
-        except httpx.RequestError as error:
-            raise ServiceUnreachable(
-                f"{_origin(error.request.url)} does not answer ({error}). Does the service run? "
-                f"Its address comes from url=, --url or {URL_VARIABLE}"
-            ) from error
         # Another web server at this address may answer 200 too, with a page of its own.
         is_ours = _JOB.fullmatch(response.headers.get("X-Job-Id", ""))
         if response.status_code in (200, 202) and is_ours:
             return response
         raise _error(response)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Say of a request that gets no answer where it went."""
+        try:
+            yield
+        except httpx.RequestError as error:
+            raise ServiceUnreachable(
+                f"{_origin(error.request.url)} does not answer ({error}). Does the service run? "
+                f"Its address comes from url=, --url or {URL_VARIABLE}"
+            ) from error
 
 
 def media(value: Media | None) -> str | None:
@@ -416,6 +506,41 @@ def _progress(job: Mapping[str, Any]) -> Progress:
         position=job["position"],
         **{name: step.get(name) for name in ("node", "title", "value", "max")},
     )
+
+
+def _read_events(response: httpx.Response) -> Iterator[Event | None]:
+    """Yield the events of a stream; None for whatever else comes on it."""
+    fields: dict[str, str] = {}
+    for line in response.iter_lines():
+        name, _, value = line.partition(":")
+        if line:
+            fields[name] = value.removeprefix(" ")
+        elif "data" in fields:
+            number = fields.get("id")
+            data = json.loads(fields["data"])
+            yield Event(fields.get("event", "message"), data, int(number) if number else None)
+            fields = {}
+        else:
+            fields = {}
+            yield None
+
+
+def _after(progress: Progress, event: Event) -> Progress:
+    """Return where a job is after an event."""
+    data = event.data
+    match event.name:
+        case "queued" if progress.status == "queued" and data["position"] is not None:
+            return replace(progress, position=data["position"])
+        case "started":
+            return replace(progress, status="running", position=None)
+        case "node":
+            step = {"node": data["node"], "title": data["title"], "value": None, "max": None}
+            return replace(progress, **step)
+        case "progress":
+            title = progress.title if progress.node == data["node"] else None
+            step = {name: data[name] for name in ("node", "value", "max")}
+            return replace(progress, title=title, **step)
+    return progress
 
 
 def _error(response: httpx.Response) -> ServiceError:

@@ -76,6 +76,7 @@ ROUTES: dict[str, Any] = json.loads((ROOT / "build" / "manifest.json").read_byte
 
 
 OUTPUT = f"/jobs/{JOB}/outputs"
+EVENTS = f"GET /jobs/{JOB}/events"
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,17 @@ class Server:
     @property
     def asked(self) -> list[str]:
         return [f"{seen.method} {seen.path}" for seen in self.seen]
+
+
+def told(*events: tuple[str, Mapping[str, Any]], start: int = 1, end: bool = True) -> Answer:
+    """Return what happens to a job, as a stream that breaks off where it has no end."""
+    last = [("end", {"job": JOB, "status": "succeeded"})] if end else []
+    lines = ["retry: 1000\n\n"]
+    for number, (name, data) in enumerate((*events, *last), start):
+        head = "" if name == "preview" else f"id: {number}\n"
+        lines.append(f"{head}event: {name}\ndata: {json.dumps(data)}\n\n: still here\n\n")
+    headers = {"Content-Type": "text/event-stream; charset=utf-8", "X-Job-Id": JOB}
+    return Answer(200, "".join(lines).encode(), headers)
 
 
 def done(data: bytes = WEBP, **headers: str) -> Answer:
@@ -252,19 +264,100 @@ def test_reply_without_a_seed(server: Server, client: Client) -> None:
 
 
 def test_progress_until_the_result(server: Server, client: Client) -> None:
-    step = {"node": "5", "title": "KSampler", "value": 3, "max": 20}
     server.on("POST /flux", job("queued", position=2))
-    server.on(f"GET /jobs/{JOB}/result", job("queued"), job(progress=step), done())
+    server.on(
+        EVENTS,
+        told(
+            ("queued", {"position": None}),
+            ("queued", {"position": 2}),
+            ("queued", {"position": 0}),
+            ("started", {"gpu": "L40S", "engine": "preview"}),
+            ("node", {"node": "5", "class_type": "KSampler", "title": "Draw", "done": 0, "of": 1}),
+            ("progress", {"node": "5", "value": 3, "max": 20}),
+            ("progress", {"node": "6", "value": 1, "max": 2}),
+            ("output", {"number": 0}),
+            ("of-tomorrow", {}),
+        ),
+    )
+    server.on(f"GET /jobs/{JOB}/result", done())
     seen: list[Progress] = []
     reply = client.flux(prompt="x", on_progress=seen.append)
     assert reply.data == WEBP
-    assert server.asked == ["POST /flux", *[f"GET /jobs/{JOB}/result"] * 3]
-    assert {seen.headers["Prefer"] for seen in server.seen[1:]} == {"wait=1"}
+    assert server.asked == ["POST /flux", EVENTS, f"GET /jobs/{JOB}/result"]
     assert seen == [
         Progress(JOB, "queued", 2, None, None, None, None),
-        Progress(JOB, "queued", None, None, None, None, None),
-        Progress(JOB, "running", None, "5", "KSampler", 3, 20),
+        Progress(JOB, "queued", 0, None, None, None, None),
+        Progress(JOB, "running", None, None, None, None, None),
+        Progress(JOB, "running", None, "5", "Draw", None, None),
+        Progress(JOB, "running", None, "5", "Draw", 3, 20),
+        Progress(JOB, "running", None, "6", None, 1, 2),
     ]
+
+
+def test_events(server: Server, client: Client) -> None:
+    server.on(
+        f"{EVENTS}?previews=true",
+        told(("queued", {"position": None}), ("preview", {"node": "5"}), ("started", {})),
+    )
+    found = list(client.events(JOB, previews=True))
+    assert [(event.id, event.name) for event in found] == [
+        *((1, "queued"), (None, "preview"), (3, "started"), (4, "end")),
+    ]
+    assert found[0].data == {"position": None}
+    assert "Last-Event-ID" not in server.seen[0].headers
+    server.on(EVENTS, told(start=8))
+    assert [event.id for event in client.events(JOB, after=7)] == [8]
+    assert server.seen[1].headers["Last-Event-ID"] == "7"
+    server.on(EVENTS, Answer(204))
+    assert list(client.events(JOB, after=8)) == []
+
+
+def test_events_go_on_after_a_break(server: Server, client: Client) -> None:
+    """Of the stream, of the connection, and of what stands in front of the service."""
+    broken = told(("started", {}), start=2, end=False)
+    cut = replace(broken, headers={**broken.headers, "Transfer-Encoding": "chunked"})
+    server.on(
+        EVENTS,
+        told(("queued", {"position": 0}), end=False),
+        Answer(hangs_up=True),
+        page(502),
+        broken,
+        cut,
+        told(start=3),
+    )
+    assert [event.id for event in client.events(JOB)] == [1, 2, 3]
+    lasts = [seen.headers.get("Last-Event-ID") for seen in server.seen]
+    assert lasts == [None, "1", "1", "1", "2", "2"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "times", "status"),
+    [
+        (problem(404, code="unknown-job", errors=[], detail="x"), 1, 404),
+        (page(200), 1, 200),
+        (page(503), 5, 503),
+        (Answer(hangs_up=True), 5, None),
+    ],
+    ids=["unknown", "page", "down", "gone"],
+)
+def test_events_that_do_not_come(
+    server: Server, client: Client, answer: Answer, times: int, status: int | None
+) -> None:
+    server.on(EVENTS, answer)
+    with pytest.raises(ServiceError) as caught:
+        list(client.events(JOB))
+    assert (caught.value.status, caught.value.job) == (status, JOB)
+    assert server.asked == [EVENTS] * times
+
+
+def test_events_of_a_job_that_does_not_end(server: Server) -> None:
+    server.on(EVENTS, told(("queued", {"position": 0}), end=False))
+    server.on("POST /flux", job())
+    with Client(server.url, timeout=0.1) as client:
+        with pytest.raises(ServiceTimeout, match=JOB):
+            list(client.events(JOB))
+        with pytest.raises(ServiceTimeout, match=JOB):
+            client.flux(prompt="x", on_progress=lambda _: None)
 
 
 def test_without_progress_questions_are_rare(server: Server, client: Client) -> None:
@@ -882,6 +975,7 @@ def test_command_for_jobs(
     server: Server, command: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     server.on(f"GET /jobs/{JOB}/result", job(), done())
+    server.on(EVENTS, told())
     assert command("job", JOB) == 0
     assert (tmp_path / f"{JOB}.webp").read_bytes() == WEBP
     server.on(f"DELETE /jobs/{JOB}", job("cancelled", 200))
@@ -1015,15 +1109,18 @@ class Terminal(io.StringIO):
 
 
 def progress_script(server: Server) -> None:
-    step = {"node": "5", "title": "KSampler 画家\x1b[31m", "value": 3, "max": 20}
     server.on("POST /flux", job("queued", position=12))
     server.on(
-        f"GET /jobs/{JOB}/result",
-        job("queued", position=0),
-        job(progress=step),
-        job(progress={"node": "9", "title": "", "value": None}),
-        done(),
+        EVENTS,
+        told(
+            ("queued", {"position": 0}),
+            ("started", {}),
+            ("node", {"node": "5", "title": "KSampler 画家\x1b[31m"}),
+            ("progress", {"node": "5", "value": 3, "max": 20}),
+            ("node", {"node": "9", "title": ""}),
+        ),
     )
+    server.on(f"GET /jobs/{JOB}/result", done())
 
 
 def test_progress_on_a_terminal(
@@ -1040,6 +1137,8 @@ def test_progress_on_a_terminal(
         "",
         "queued, 12 ahead  0 s",
         "queued, next  0 s",
+        "running  0 s",
+        "KSampler 画家\\x1b[31m  0 s",
         "KSampler 画家\\x1b[31m  step 3 of 20  0",
         "9  0 s",
         "",
@@ -1093,7 +1192,7 @@ def run_command(server: Server, *arguments: str, cwd: Path) -> "subprocess.Popen
 def test_process_is_interrupted(server: Server, tmp_path: Path) -> None:
     """Ctrl-C stops the job, and says so."""
     server.on("POST /flux", job())
-    server.on(f"GET /jobs/{JOB}/result", Answer(delay=5))
+    server.on(EVENTS, Answer(delay=5))
     server.on(f"DELETE /jobs/{JOB}", job("cancelled", 200))
     run = run_command(server, "flux", "--prompt", "x", cwd=tmp_path)
     deadline = time.monotonic() + 8
@@ -1103,7 +1202,7 @@ def test_process_is_interrupted(server: Server, tmp_path: Path) -> None:
     out, err = run.communicate(timeout=10)
     assert (run.returncode, out) == (130, "")
     assert err == f"running\njob {JOB} was cancelled\n"
-    assert server.asked == ["POST /flux", f"GET /jobs/{JOB}/result", f"DELETE /jobs/{JOB}"]
+    assert server.asked == ["POST /flux", EVENTS, f"DELETE /jobs/{JOB}"]
 
 
 def test_process_in_a_copy(server: Server, tmp_path: Path) -> None:

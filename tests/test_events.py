@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from build.client import Client
+from build.client_core import Progress as Shown
 from templates.gateway.backend import JobEvent
 from templates.gateway.events import EventLog, Narrator, Told
 from templates.utils.comfyui_protocol import to_be_run
@@ -349,6 +351,35 @@ def test_a_stream_ends_and_is_gone_on_with(
         assert [name for lines in parts for name in names(lines)] == wanted
 
     with_server(tmp_path, test, pace=0.02)
+
+
+def test_the_client_listens(tmp_path: Any) -> None:
+    """Of the service that is rendered with it: the events as they come, and progress from them."""
+
+    async def test(service: Service, client: httpx.AsyncClient) -> None:
+        job = await service.started("/flux", SLOW)
+        seen: list[Shown] = []
+
+        def listen() -> tuple[list[Any], Any]:
+            with Client(str(client.base_url)) as own:
+                events = list(own.events(job, previews=True))
+                reply = own.flux(prompt="a fox", width=64, height=64, on_progress=seen.append)
+                return events, reply
+
+        events, reply = await asyncio.to_thread(listen)
+        assert reply.media_type == "image/png"
+        assert {"queued", "started", "node", "progress", "preview", "output"} < {
+            event.name for event in events
+        }
+        ids = [event.id for event in events if event.id is not None]
+        assert ids == list(range(1, len(ids) + 1))
+        found = (await client.get(f"/jobs/{job}")).json()
+        assert (events[-1].name, events[-1].data) == ("end", found)
+        assert [progress.status for progress in seen[:1]] == ["queued"]
+        assert seen[-1].status == "running"
+        assert any(progress.value == progress.max for progress in seen if progress.value)
+
+    with_server(tmp_path, test, pace=0.02, previews=True)
 
 
 def test_fifty_listeners_and_what_they_leave_behind(tmp_path: Any) -> None:

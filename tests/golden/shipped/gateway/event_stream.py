@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -32,6 +32,7 @@ LAST_EVENT_ID: Final = "Last-Event-ID"
 _HEARTBEAT_SECONDS: Final = 15.0
 # Modal ends requests after 150 seconds. Who reads comes back, and goes on where it was.
 _LONGEST_STREAM: Final = 140.0
+_END_SECONDS: Final = 1.0
 _COME_BACK_MILLISECONDS: Final = 1000
 _NUMBER: Final = re.compile("[0-9]{1,15}")
 _SWITCHES: Final = {"true": True, "false": False}
@@ -98,7 +99,9 @@ class _EventStream(Response):
             pass
         except (BackendUnavailableError, UnknownJobError) as error:
             _log.warning("events end early: %s", error)
-        await send({"type": "http.response.body", "body": b""})
+        # Who has stopped reading is left: the server closes what is not sent to its end.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(send({"type": "http.response.body", "body": b""}), _END_SECONDS)
 
 
 def _body(data: bytes) -> dict[str, Any]:
