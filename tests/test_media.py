@@ -2,11 +2,12 @@
 
 import asyncio
 import hashlib
-import threading
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Coroutine
 from io import BytesIO
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -17,15 +18,19 @@ from PIL import Image
 from templates.gateway import media
 from templates.gateway.fetch import Fetcher
 from templates.gateway.media import MediaError, MediaFile, MediaReader, kind_of
+from templates.utils import media_process
 from templates.utils.av_utils import AvError, convert_audio, convert_video
 from templates.utils.image_utils import convert_image, data_uri
+from templates.utils.media_converter import TOO_MUCH
 from tests.test_av_utils import SOUNDS, VIDEOS
+from tests.test_av_utils import video as moving
 from tests.test_fetch import Server, all_allowed, serving, with_length
 
 T = TypeVar("T")
 
 MAX_BYTES = 200_000
 MAX_PIXELS = 100_000
+DAMAGED = "the file is damaged or truncated: it does not read as video/quicktime"
 
 
 def png(size: tuple[int, int] = (8, 6), image_format: str = "PNG") -> bytes:
@@ -251,7 +256,7 @@ def test_the_error_of_a_damaged_file_is_passed_on() -> None:
     assert "damaged or truncated" in read_error("image", PICTURE[:40])
 
 
-# Threads
+# Processes
 
 
 def slow_conversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -259,26 +264,32 @@ def slow_conversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     running: list[str] = []
     counts: list[int] = []
 
-    def convert(data: bytes, *_: object, **__: object) -> bytes:
-        running.append(threading.current_thread().name)
-        counts.append(len(running))
-        time.sleep(0.05)
-        running.pop()
+    async def convert(kind: str, data: bytes, **_: object) -> bytes:
+        running.append(kind)
+        counts.append(running.count(kind))
+        try:
+            await asyncio.sleep(0.05)
+        finally:
+            running.remove(kind)
         return data
 
-    monkeypatch.setattr(media, "convert_image", convert)
+    monkeypatch.setattr(media, "convert", convert)
     return counts
 
 
-def test_two_files_are_converted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_files_of_a_kind_are_converted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Videos, which take long, do not keep pictures waiting."""
     counts = slow_conversions(monkeypatch)
 
-    async def check() -> None:
+    async def check() -> float:
         reader = new_reader()
-        await asyncio.gather(*(reader.read("image", PICTURE) for _ in range(6)))
+        start = time.perf_counter()
+        work = [reader.read(kind, FILES[kind]) for kind in ("image", "video") for _ in range(4)]
+        await asyncio.gather(*work)
+        return time.perf_counter() - start
 
-    run(check())
-    assert len(counts) == 6
+    assert run(check()) < 4 * 0.05
+    assert len(counts) == 8
     assert max(counts) == 2
 
 
@@ -296,9 +307,69 @@ def test_requests_that_went_away_do_not_add_conversions(monkeypatch: pytest.Monk
     assert max(counts) <= 2
 
 
-def test_other_work_goes_on_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow_conversions(monkeypatch)
+def children() -> set[str]:
+    """Return the processes that this one has started and that are there still."""
+    tasks = Path("/proc/self/task")
+    return {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
 
+
+@pytest.mark.parametrize("kind", sorted(FILES))
+def test_the_process_of_a_request_that_went_away_ends(kind: str) -> None:
+    before = children()
+
+    async def check() -> None:
+        reading = asyncio.create_task(new_reader().read(kind, FILES[kind]))
+        async with asyncio.timeout(10):
+            while not children() - before:
+                await asyncio.sleep(0.001)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert not children() - before
+
+    run(check())
+
+
+def test_a_process_gets_so_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_process, "MAX_MEMORY", 80 * 2**20)
+    large = {"max_pixels": 16_000_000, "max_bytes": 10**6}
+    read("image", png((4000, 4000)), **large)  # it gets more for so many pixels
+    monkeypatch.setattr(media_process, "BYTES_PER_PIXEL", 0)
+    assert read_error("image", png((4000, 4000)), **large) == TOO_MUCH
+    assert read("image", PICTURE) == expected("image")
+    monkeypatch.setattr(media_process, "MAX_MEMORY", 400 * 2**20)
+    video = moving("mov", "mjpeg", size=(4000, 3000), times=[0, 40], pixels="yuvj420p")
+    message = read_error("video", video, max_pixels=10**8, max_bytes=10**6)
+    assert message in (TOO_MUCH, DAMAGED)  # the encoder does not say which
+    assert read("video", VIDEOS["webm"]) == expected("video")
+
+
+@pytest.mark.parametrize("kind", sorted(FILES))
+def test_a_process_gets_so_much_time(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_process, "MAX_SECONDS", {kind: 0})
+    assert read_error(kind, FILES[kind]) == TOO_MUCH
+
+
+def test_a_process_that_dies_is_told_as_one_that_takes_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A decoder that a file makes crash takes nothing with it."""
+    crash = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"]
+    monkeypatch.setattr(media_process, "tied_to_this_process", lambda _: crash)
+    assert read_error("image", PICTURE) == TOO_MUCH
+
+
+def test_a_process_knows_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEYS", "ann:secret")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    show = [sys.executable, "-c", "import os; print(dict(os.environ))"]
+    monkeypatch.setattr(media_process, "tied_to_this_process", lambda _: show)
+    written = read("image", PICTURE).data
+    assert b"PYTHONPATH" in written
+    assert b"secret" not in written
+
+
+def test_other_work_goes_on_meanwhile() -> None:
     async def check() -> int:
         reading = asyncio.create_task(new_reader().read("image", PICTURE))
         turns = 0
