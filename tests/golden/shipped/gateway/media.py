@@ -7,18 +7,18 @@ is decoded and written anew, so that nothing goes on but its pixels and samples.
 import asyncio
 import hashlib
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from ..utils.av_process import convert
 from ..utils.av_utils import AvError, sniff_audio, sniff_video
-from ..utils.image_utils import ImageError, convert_image, decode_base64, sniff
+from ..utils.image_utils import ImageError, decode_base64, sniff
+from ..utils.media_process import Kind, convert
 from .fetch import Fetcher, FetchError
 
+# At once, of pictures and of what takes longer.
 _MAX_CONVERSIONS: Final = 2
 _MAX_PATH: Final = 4096
+_EXTENSIONS: Final[dict[Kind, str]] = {"image": "png", "video": "mp4", "audio": "flac"}
 
 _ACCEPTED: Final = (
     "give an http or https URL, a base64 data URI or base64 text, or upload the file in a form"
@@ -38,7 +38,7 @@ class MediaFile:
     data: bytes
 
 
-def kind_of(data: bytes) -> str | None:
+def kind_of(data: bytes) -> Kind | None:
     """Return image, video or audio as the first bytes show; None when they show neither."""
     if sniff(data):
         return "image"
@@ -60,9 +60,8 @@ class MediaReader:
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._max_seconds = max_seconds
-        # A conversion goes on when its request is cancelled, so the threads are what is bounded.
-        self._threads = ThreadPoolExecutor(_MAX_CONVERSIONS, thread_name_prefix="media")
-        self._processes = asyncio.Semaphore(_MAX_CONVERSIONS)
+        self._pictures = asyncio.Semaphore(_MAX_CONVERSIONS)
+        self._others = asyncio.Semaphore(_MAX_CONVERSIONS)
 
     async def read(self, kind: str, value: str | bytes) -> MediaFile:
         """Return the file in a value, which is to be an image, a video or audio, as `kind` says.
@@ -95,17 +94,12 @@ class MediaReader:
         if len(data) > self._max_bytes:
             raise MediaError(f"the file is too large: at most {self._max_bytes} bytes are accepted")
         match kind or kind_of(data):
-            case "image":
-                convert_still = partial(convert_image, max_pixels=self._max_pixels)
-                loop = asyncio.get_running_loop()
-                work = loop.run_in_executor(self._threads, convert_still, data, "image/png")
-                return _named(await work, "png")
-            case "video" | "audio" as moving:
-                async with self._processes:
+            case "image" | "video" | "audio" as found:
+                async with self._pictures if found == "image" else self._others:
                     written = await convert(
-                        moving, data, max_pixels=self._max_pixels, max_seconds=self._max_seconds
+                        found, data, max_pixels=self._max_pixels, max_seconds=self._max_seconds
                     )
-                return _named(written, "mp4" if moving == "video" else "flac")
+                return _named(written, _EXTENSIONS[found])
             case _:
                 raise MediaError("not a picture, a video or sound in a known format")
 

@@ -128,7 +128,8 @@ def job_operations() -> dict[str, dict[str, Any]]:
 def events_operation() -> dict[str, Any]:
     """Return what `add_api_route` is to say of GET /jobs/ID/events."""
     number = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
-    stream = {"schema": {"type": "string"}, "example": _EVENTS}
+    # Of a stream of events, the schema is that of each.
+    stream = {"schema": _EVENT, "example": _EVENTS}
     return {
         "summary": "What happens to a job",
         "openapi_extra": {
@@ -246,6 +247,18 @@ _LINKS: Final = {
 }
 
 
+_EVENT: Final = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": {
+            "type": "string",
+            "enum": ["queued", "started", "node", "progress", "preview", "output", "end"],
+        },
+        "data": {"type": "string", "contentMediaType": JSON},
+    },
+    "required": ["event", "data"],
+}
 _EVENTS: Final = """\
 id: 3
 event: node

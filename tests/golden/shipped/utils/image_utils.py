@@ -35,6 +35,12 @@ ACCEPTED_TYPES = tuple(_PILLOW_FORMATS)
 OUTPUT_TYPES = tuple(_MAX_SIDES)
 """Media types that `convert_image` writes."""
 
+# Progressive pictures have about ten. Each scan goes over all pixels, and may take a few bytes.
+_MAX_SCANS = 100
+# Markers that a segment follows, unlike FF 01 and FF D0 to FF D7; FF 00 is a byte of pixels.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+_END_OF_IMAGE, _START_OF_SCAN = b"\xd9", b"\xda"
+
 _BMP_HEADER_SIZES = frozenset({12, 40, 52, 56, 64, 108, 124})
 _WHITESPACE = " \t\r\n\v\f"
 _DATA_URI_START = re.compile(r"\s*data:", re.IGNORECASE)
@@ -155,8 +161,9 @@ def open_image(data: bytes, *, max_pixels: int) -> Image.Image:
 
     Raises ImageError if the format is not accepted, the picture is animated, the data is
     damaged or truncated, or it has more than `max_pixels` pixels (width times height;
-    Pillow's own limit, `PIL.Image.MAX_IMAGE_PIXELS`, holds as well). Raises RuntimeError if
-    the process lets Pillow accept truncated files.
+    Pillow's own limit, `PIL.Image.MAX_IMAGE_PIXELS`, holds as well), or more scans than any
+    program writes. A picture that lacks only what follows its last pixel is whole.
+    Raises RuntimeError if the process lets Pillow accept truncated files.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES must be off")
@@ -164,6 +171,8 @@ def open_image(data: bytes, *, max_pixels: int) -> Image.Image:
     with image:
         if _is_animated(image, media_type):
             raise ImageError("the picture is animated: a still picture with one frame is wanted")
+        if media_type == "image/jpeg" and _has_too_many_scans(data):
+            raise ImageError(f"the picture has more than {_MAX_SCANS} scans")
         try:
             image.load()
             orientation = _orientation(image)
@@ -249,6 +258,21 @@ def _is_animated(image: Image.Image, media_type: str) -> bool:
         return bool(getattr(image, "is_animated", False))
     except Exception as error:
         raise _damaged(media_type) from error
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    """Tell whether a JPEG holds more scans than any program writes.
+
+    Between markers it takes whatever there is, as decoders do, but nothing behind the end of the
+    picture. Source: ITU-T T.81, B.1.1 and B.2.
+    """
+    position, scans = 2, 0
+    while (found := _MARKER.search(data, position)) and found[1] != _END_OF_IMAGE:
+        scans += found[1] == _START_OF_SCAN
+        if scans > _MAX_SCANS:
+            return True
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    return False
 
 
 def _count_frames(image: Image.Image, media_type: str) -> int:
