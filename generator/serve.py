@@ -16,8 +16,9 @@ from .check import Checked
 from .ports import HOST, free_port
 
 _START_SECONDS: Final = 30.0
-# An engine that ends sooner than this after its start does not get another one.
+# An engine that ends sooner than this after its start, more often in a row, does not get another.
 _SHORTEST_LIFE: Final = 5.0
+_MOST_SHORT_LIVES: Final = 3
 _STOP_SECONDS: Final = 10.0
 
 
@@ -111,15 +112,19 @@ async def _keep_up(engine: EngineProcess) -> None:
     """Start the engine again whenever it ends.
 
     Raises:
-        ServeError: when it ends too soon after a start.
+        ServeError: when it ends too soon after a start, several times in a row.
     """
+    short_lives = 0
     while True:
         started = time.monotonic()
-        status = await engine.wait()
-        if time.monotonic() - started < _SHORTEST_LIFE:
+        status = await engine.watch()
+        # One run may take it down twice, for it is sent again.
+        short_lives = short_lives + 1 if time.monotonic() - started < _SHORTEST_LIFE else 0
+        if short_lives > _MOST_SHORT_LIVES:
             tail = "".join(f"\n  {line}" for line in engine.output)
             raise ServeError(f"the preview engine does not stay up (status {status}):{tail}")
         sys.stderr.write(f"the preview engine ended (status {status}); starting it again\n")
+        await engine.stop()
         try:
             await engine.start()
         except EngineStartError as error:

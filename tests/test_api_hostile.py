@@ -6,16 +6,12 @@ import contextlib
 import gc
 import gzip
 import json
-import os
-import signal
 import socket
 import struct
-import sys
 import tempfile
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,14 +21,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from templates.utils.comfyui_process import EngineProcess
-
 from .api_client import (
     AS_FORM,
     AS_JSON,
     FLUX,
-    MODELS,
-    SECONDS,
     Api,
     Service,
     asked,
@@ -47,7 +39,6 @@ from .api_client import (
     running,
     serve,
 )
-from .conftest import ROOT
 from .test_api import FACE, LONG, loaded, saved
 
 Body = dict[str, Any]
@@ -914,59 +905,6 @@ def test_a_body_over_the_limit_through_a_socket(own: Api) -> None:
             assert (await client.post(f"{url}/flux", json=FLUX)).status_code == 200
 
     own.run(test())
-
-
-# Engines that go away
-
-
-def test_an_engine_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was in flight gets 502; once it is up again, all is well."""
-    local = part("build", "gateway.local")
-    monkeypatch.setattr(local, "Engine", partial(local.Engine, lost_after=0.3))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-
-    def process(pace: float) -> EngineProcess:
-        command = [sys.executable, "-m", "generator.preview", "--port", str(port)]
-        command += ["--base-directory", str(tmp_path), "--pace", str(pace)]
-        command += ["--comfyui", "0.3.71", *(f"--model={model}" for model in MODELS)]
-        return EngineProcess(command, url=url, cwd=ROOT, start_timeout=SECONDS)
-
-    async def run() -> None:
-        first, second = process(10), process(0)
-        await first.start()
-        try:
-            directories = part("build", "utils.comfyui_files").Directories.below(tmp_path)
-            async with (
-                local.LocalBackend(url, directories) as backend,
-                asked(new_app("build", backend)) as client,
-                asyncio.timeout(SECONDS),
-            ):
-                waiting = [
-                    asyncio.create_task(client.post("/flux", json={**LONG, "seed": seed}))
-                    for seed in (1, 2)
-                ]
-                async with httpx.AsyncClient() as engine:
-                    while True:
-                        queue = (await engine.get(f"{url}/queue")).json()
-                        if queue["queue_running"] and queue["queue_pending"]:
-                            break
-                assert first.pid is not None
-                os.kill(first.pid, signal.SIGKILL)
-                for reply in await asyncio.gather(*waiting):
-                    document = problem(reply, 502, "engine-lost")
-                    found = (await client.get(f"/jobs/{document['job']}")).json()
-                    assert (found["status"], found["problem"]) == ("failed", document)
-                problem(await client.get("/ready"), 503, "engine-unreachable")
-                await second.start()
-                assert (await client.post("/flux", json=FLUX)).status_code == 200
-                assert (await client.get("/ready")).status_code == 200
-        finally:
-            await first.stop()
-            await second.stop()
-
-    asyncio.run(run())
 
 
 # Many at once

@@ -1,16 +1,48 @@
 """What happens to jobs when something fails around them: each ends once, and leaves nothing."""
 
 import asyncio
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from .api_client import FLUX, Service, listening, serve
+from generator.ports import free_port
+
+from .api_client import FLUX, Service, import_rendered, listening, serve
+from .conftest import ROOT
+from .faults_contract import FaultsContract, Mortal
+from .jobs_contract import write_project
+
+PACKAGE = "faults_package"
 
 # Takes longer than any test waits, at PACE seconds a step.
 PACE = 0.5
 ENDLESS = {**FLUX, "steps": 100}
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    """A preview engine in a process of its own."""
+    folder = tmp_path_factory.mktemp("faults")
+    import_rendered(write_project(folder / "project"), folder / PACKAGE)
+    base, port = folder / "base", free_port()
+    base.mkdir()
+    command = [sys.executable, "-m", "generator.preview", "--port", str(port)]
+    command += ["--base-directory", str(base), "--comfyui", "0.3.71", "--no-packs"]
+    command += ["--model", "checkpoints/flux1-schnell-fp8.safetensors"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = Mortal(command, base, port, PACKAGE, env=env)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+class TestPreviewEngine(FaultsContract):
+    """What jobs make of what happens to their engine."""
 
 
 # Callers that go away

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import pytest
 from generator.cli import main
 from generator.ports import free_port
 
-from .api_client import FLUX, MODELS, SECONDS, import_rendered, new_app, part, size
+from .api_client import FLUX, MODELS, SECONDS, import_rendered, new_app, part, problem, size
 from .conftest import ROOT, MakeProject
 
 # What runs is found by a mark in its environment, which /proc shows.
@@ -32,11 +33,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 Factory = pytest.TempPathFactory
 
 SERVE = [sys.executable, "-m", "generator", "serve"]
-# As SERVE, with another time that an engine must have lived to be started again.
+# As SERVE, with other times: that an engine must have lived to be started again without end, and
+# after which it has hung.
 PATCHED = """\
-import sys, generator.serve
+import functools, sys, generator.serve, templates.utils.comfyui_process as process
 from generator.cli import main
 generator.serve._SHORTEST_LIFE = float(sys.argv[1])
+generator.serve.EngineProcess = functools.partial(process.EngineProcess, hung_after=1)
+process._WATCH_SECONDS = 0.5
 sys.exit(main(["serve", *sys.argv[2:]]))
 """
 
@@ -141,7 +145,9 @@ def started(tmp_path_factory: Factory) -> Iterator[dict[str, Served]]:
         "SIGINT": [*SERVE, "--port", "0"],
         "SIGKILL": [*SERVE, "--port", "0", "--quiet"],
         "make": ["make", "-o", ".venv/.set-up", "serve", f"PORT={port}"],
-        "restarted": [*patched, "0", "--port", "0"],
+        "restarted after SIGKILL": [*patched, "0", "--port", "0"],
+        "restarted after SIGSTOP": [*patched, "0", "--port", "0"],
+        "stopped": [*SERVE, "--port", "0", "--quiet"],
         "ended": [*patched, "60", "--port", "0"],
         "busy": [*SERVE, "--port", str(busy_port), "--quiet"],
         # It looks for a ComfyUI for ten seconds.
@@ -272,14 +278,25 @@ def test_what_an_engine_of_ones_own_lacks_is_said(tmp_path: Path) -> None:
 # Engines that end
 
 
-def test_an_engine_that_ended_is_started_again(started: dict[str, Served]) -> None:
-    served = started["restarted"]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_engine_that_ended_or_hung_is_started_again(
+    started: dict[str, Served], number: signal.Signals
+) -> None:
+    """Nothing is lost: what it was asked for is sent again."""
+    served = started[f"restarted after {number.name}"]
     url = served.url()
     first = served.engine()
     assert httpx.post(f"{url}/flux", json=FLUX, timeout=SECONDS).status_code == 200
-    os.kill(first, signal.SIGKILL)
-    served.read(r"preview engine ended \(status -9\); starting it again")
-    assert httpx.post(f"{url}/flux", json=FLUX, timeout=SECONDS).status_code == 200
+    with ThreadPoolExecutor() as pool:
+        body = {**FLUX, "steps": 50}
+        replies = [
+            pool.submit(httpx.post, f"{url}/flux", json={**body, "seed": seed}, timeout=SECONDS)
+            for seed in range(3)
+        ]
+        time.sleep(0.5)
+        os.kill(first, number)
+        served.read(r"preview engine ended \(status -9\); starting it again")
+        assert [reply.result().status_code for reply in replies] == [200] * 3
     assert served.engine() != first
     assert httpx.get(f"{url}/ready").status_code == 200
     assert served.end(signal.SIGTERM) == 0
@@ -287,11 +304,37 @@ def test_an_engine_that_ended_is_started_again(started: dict[str, Served]) -> No
 
 
 def test_an_engine_that_ends_too_soon(started: dict[str, Served]) -> None:
+    """Four times in a row: a run that takes it down does so twice, and is no reason to end."""
     served = started["ended"]
     url = served.url()
-    os.kill(served.engine(), signal.SIGKILL)
+    killed: set[int] = set()
+    while served.process.poll() is None:
+        with contextlib.suppress(ValueError, ProcessLookupError):
+            # Between two there is none; and one that does not answer yet has not been started.
+            if served.engine() not in killed and httpx.get(f"{url}/ready").status_code == 200:
+                killed.add(served.engine())
+                os.kill(served.engine(), signal.SIGKILL)
+        time.sleep(0.05)
     assert served.end() == 2
+    assert len(killed) == 4
     assert "error: the preview engine does not stay up (status -9)" in served.text
+    served.check_gone(url)
+
+
+def test_it_is_stopped_with_jobs_in_flight(started: dict[str, Served]) -> None:
+    """Whoever waits is told; nothing is left."""
+    served = started["stopped"]
+    url = served.url()
+    with ThreadPoolExecutor() as pool:
+        body = {**FLUX, "steps": 100}
+        replies = [
+            pool.submit(httpx.post, f"{url}/flux", json={**body, "seed": seed}, timeout=SECONDS)
+            for seed in range(3)
+        ]
+        time.sleep(0.5)
+        assert served.end(signal.SIGTERM) == 0
+        for reply in replies:
+            problem(reply.result(), 503, "engine-unreachable")
     served.check_gone(url)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import errno
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from templates.gateway.backend import BackendUnavailableError, Status, Work
 from templates.gateway.backend import Worker as WorkerState
 from templates.gateway.job_store import CANCELLED, JobStore
 from templates.utils.comfyui import Engine
-from templates.utils.comfyui_errors import EngineFailed, EngineInterrupted
+from templates.utils.comfyui_errors import EngineFailed, EngineHung, EngineInterrupted
 from templates.utils.comfyui_records import Graph
 from templates.utils.downloads import ModelFile, Places
 from templates.worker import Worker, WorkerSettings
@@ -247,36 +248,30 @@ def test_a_container_that_cannot_make_way_answers_all_the_same(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "retired"),
+    ("error", "code"),
     [
+        (EngineFailed("1", "KSampler", "ValueError", "bad", ""), "node-failed"),
         (
-            EngineFailed("1", "KSampler", "torch.OutOfMemoryError", "", ""),
-            "engine-out-of-memory",
-            1,
+            EngineFailed("1", "SaveImage", "OSError", "[Errno 28] No space left on device", ""),
+            "disk-full",
         ),
-        (EngineFailed("1", "KSampler", "ValueError", "bad", ""), "node-failed", 0),
-        (EngineInterrupted("closed", requested=True), "engine-lost", 0),
-        (EngineInterrupted("by another", requested=False), "engine-interrupted", 0),
+        (EngineInterrupted("closed", requested=True), "engine-lost"),
+        (EngineInterrupted("by another", requested=False), "engine-interrupted"),
     ],
 )
 def test_what_runs_end_with(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    code: str,
-    retired: int,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
 ) -> None:
-    """After running out of memory ComfyUI's queue may stick, so the container makes way."""
-
     async def fail(*_: Any, **__: Any) -> Any:
         raise error
 
     async def test(container: Container) -> None:
+        pid = container.worker._process.pid
         monkeypatch.setattr(Engine, "run", fail)
         end = await container.worker.run(WORK)
         assert end.failure is not None
         assert end.failure.code == code
-        assert container.retired == retired
+        assert (container.retired, container.worker._process.pid) == (0, pid)
 
     work(settings(tmp_path), test)
 
@@ -298,6 +293,144 @@ def test_an_error_stays_told_of_when_another_container_starts(tmp_path: Path) ->
     before = time.time()
     work(settings(tmp_path, classes={"Missing"}), failing, table=table)
     work(settings(tmp_path), healthy, table=table)
+
+
+# A ComfyUI that dies, hangs, or is of no use any more
+
+
+def slow(number: int) -> Work:
+    """Return work that takes a second or two."""
+    sampler = {"seed": number, "steps": 50, "cfg": 1.0, "sampler_name": "euler"}
+    sampler |= {"scheduler": "simple", "denoise": 1.0, "model": ["1", 0], "latent_image": ["3", 0]}
+    graph: Graph = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "m.safetensors"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
+        "3": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1},
+        },
+        "4": {
+            "class_type": "KSampler",
+            "inputs": {**sampler, "positive": ["2", 0], "negative": ["2", 0]},
+        },
+        "5": {"class_type": "VAEDecode", "inputs": {"samples": ["4", 0], "vae": ["1", 2]}},
+        "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "x"}},
+    }
+    return replace(WORK, job=f"{JOB[:-1]}{number}", graph=graph)
+
+
+def with_model(base: Path) -> WorkerSettings:
+    """Return settings of a worker that has the model of `slow`."""
+    said = settings(base)
+    model = said.directory / "models" / "checkpoints" / "m.safetensors"
+    model.parent.mkdir()
+    model.touch()
+    return said
+
+
+async def at_work(container: Container, job: str) -> None:
+    """Wait until ComfyUI executes a job."""
+    while not any(j.name == job and j.executing for j in container.worker._engine._jobs.values()):
+        await asyncio.sleep(0.01)
+
+
+def test_comfyui_is_killed_in_mid_run(tmp_path: Path) -> None:
+    """It is started again, and the runs that it had are sent again."""
+
+    async def test(container: Container) -> None:
+        runs = [asyncio.create_task(container.worker.run(slow(n))) for n in range(3)]
+        await at_work(container, slow(0).job)
+        container.worker._process.kill()
+        for run in runs:
+            assert (await run).status is Status.SUCCEEDED
+        assert container.retired == 0
+        state = await container.state()
+        assert state.ready
+        assert state.last_error == "ComfyUI ended with status -9, and was started again"
+
+    work(with_model(tmp_path), test)
+
+
+def test_a_run_that_ends_comfyui_twice(tmp_path: Path) -> None:
+    """It is lost; those that wait behind it are not, and those to come go to another container."""
+
+    async def test(container: Container) -> None:
+        worker = container.worker
+        runs = [asyncio.create_task(worker.run(slow(n))) for n in range(2)]
+        for _ in range(2):
+            await at_work(container, slow(0).job)
+            worker._process.kill()
+            for connected in (False, True):
+                while worker._engine.connected is not connected:
+                    await asyncio.sleep(0.01)
+        first, second = [await run for run in runs]
+        assert first.failure is not None
+        assert first.failure.code == "engine-lost"
+        assert second.status is Status.SUCCEEDED
+        assert container.retired == 1
+        worker._process.kill()
+        while (state := await container.state()).ready:
+            await asyncio.sleep(0.01)
+        assert state.last_error == "ComfyUI ended 3 times, the last time with status -9"
+
+    work(with_model(tmp_path), test)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("torch.OutOfMemoryError", "engine-out-of-memory"),
+        ("torch.AcceleratorError", "node-failed"),
+        ("hung", "engine-hung"),
+    ],
+)
+def test_comfyui_is_of_no_more_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, code: str
+) -> None:
+    """It is ended and started again; what else it had is sent again, and may be once more."""
+    run = Engine.run
+    failed = EngineFailed("4", "KSampler", kind, "CUDA error: an illegal memory access", "")
+
+    async def fail(engine: Engine, graph: Graph, *, job: str, **options: Any) -> Any:
+        if job != slow(0).job:
+            return await run(engine, graph, job=job, **options)
+        while not any(j.executing for j in engine._jobs.values()):
+            await asyncio.sleep(0.01)
+        raise EngineHung("hung") if kind == "hung" else failed
+
+    async def test(container: Container) -> None:
+        monkeypatch.setattr(Engine, "run", fail)
+        pid = container.worker._process.pid
+        good = asyncio.create_task(container.worker.run(slow(1)))
+        end = await container.worker.run(slow(0))
+        assert end.failure is not None
+        assert end.failure.code == code
+        assert (await good).status is Status.SUCCEEDED
+        assert container.worker._process.pid != pid
+        assert container.retired == 0
+        assert str((await container.state()).last_error).endswith(", and was started again")
+
+    work(with_model(tmp_path), test)
+
+
+def test_comfyui_hangs(tmp_path: Path) -> None:
+    """The run that it was at ends; the others are sent to the next one."""
+
+    async def test(container: Container) -> None:
+        worker = container.worker
+        runs = [asyncio.create_task(worker.run(slow(n))) for n in range(2)]
+        await at_work(container, slow(0).job)
+        assert worker._process.pid is not None
+        worker._engine._silence, worker._engine._hung_after = 0.3, 0.7
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        first, second = [await run for run in runs]
+        assert first.failure is not None
+        assert first.failure.code == "engine-hung"
+        assert second.status is Status.SUCCEEDED
+        state = await container.state()
+        assert state.last_error == "ComfyUI had stopped answering, and was started again"
+
+    work(with_model(tmp_path), test)
 
 
 def test_a_run_that_was_cancelled_meanwhile(tmp_path: Path) -> None:
@@ -367,6 +500,19 @@ def test_uploads_that_cannot_be_fetched_are_said(tmp_path: Path) -> None:
     uploads = Uploaded()
     uploads.is_there = False
     work(settings(tmp_path), test, uploads)
+
+
+def test_an_upload_that_the_disk_has_no_room_for(tmp_path: Path) -> None:
+    class Large(Uploaded):
+        async def fetch(self, path: str, target: Path) -> None:
+            raise OSError(errno.ENOSPC, f"no room for {path}", str(target))
+
+    async def test(container: Container) -> None:
+        end = await container.worker.run(with_lora())
+        assert end.failure is not None
+        assert end.failure.code == "disk-full"
+
+    work(settings(tmp_path), test, Large())
 
 
 def test_a_result_that_nobody_can_be_told_of_is_returned(tmp_path: Path) -> None:

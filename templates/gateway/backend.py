@@ -14,8 +14,10 @@ from typing import Final, Protocol
 
 from ..graph.families import Families
 from ..utils.comfyui_errors import (
+    EngineDiskFull,
     EngineError,
     EngineFailed,
+    EngineHung,
     EngineInterrupted,
     EngineLost,
     EngineOutputError,
@@ -44,6 +46,11 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _BITS: Final = 5
 _CHARACTERS: Final = 26
 _RANDOM_BITS: Final = 80
+
+
+ENGINE_LOST: Final = (
+    "the engine ended in mid-run, and so it did or was gone when it was tried again"
+)
 
 
 def new_job_id() -> str:
@@ -268,11 +275,19 @@ def failure_of(error: EngineError) -> Failure:
         case EngineRefused():
             return Failure("engine-refused", error.message, error.errors)
         case EngineFailed():
-            code = "engine-out-of-memory" if error.out_of_memory else "node-failed"
+            code = "node-failed"
+            if error.out_of_memory:
+                code = "engine-out-of-memory"
+            elif error.disk_full:
+                code = "disk-full"
             said = NodeError(error.node, error.class_type, error.exception_type, error.message, "")
             return Failure(code, error.message or error.exception_type, (said,))
         case EngineLost():
-            return Failure("engine-lost", "the engine ended in mid-run")
+            return Failure("engine-lost", ENGINE_LOST)
+        case EngineHung():
+            return Failure("engine-hung", "the engine has stopped answering; the run was given up")
+        case EngineDiskFull():
+            return Failure("disk-full", "there is no room for the input files of the run")
         case EngineUnreachable():
             return Failure("engine-unreachable", "the engine does not answer")
         case EngineStartError():
@@ -305,7 +320,8 @@ def told(job: Job, event: Event) -> Job:
     """Return a job after an event of its run."""
     match event:
         case Queued(position):
-            return replace(job, position=position)
+            # An engine that ended may have been at work on it.
+            return replace(job, status=Status.QUEUED, position=position, step=None)
         case Started():
             return replace(job, status=Status.RUNNING, position=None)
         case NodeStarted(node, _, title):

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from ..graph.families import Families
 from ..utils.comfyui import Engine
-from ..utils.comfyui_errors import EngineError, EngineInterrupted
+from ..utils.comfyui_errors import EngineError, EngineFailed, EngineInterrupted
 from ..utils.comfyui_files import Directories
 from ..utils.comfyui_needs import Needs, lacking
 from ..utils.comfyui_records import EngineInfo, Event, File, Preview
@@ -104,6 +104,7 @@ class LocalBackend:
         self._finished: OrderedDict[str, _Entry] = OrderedDict()
         self._bytes = 0
         self._info: EngineInfo | None = None
+        self._probed = 0
         self._last_start: float | None = None
         self._last_error: str | None = None
         self._last_error_at: float | None = None
@@ -184,7 +185,7 @@ class LocalBackend:
                 return None
             except EngineError as error:
                 # It may be starting again; a run would wait for it too.
-                if time.monotonic() >= limit:
+                if time.monotonic() >= limit or self._engine.gone_for >= _RECONNECT_SECONDS:
                     raise BackendUnavailableError("the engine does not answer") from error
                 await asyncio.sleep(0.2)
 
@@ -241,7 +242,7 @@ class LocalBackend:
             run = await self._engine.run(
                 work.graph, job=job, files=work.files, on_event=on_event, deadline=work.timeout
             )
-            made = result_of(run, self._info or await self._probe(), self._prices)
+            made = result_of(run, await self._engine_info(), self._prices)
             if isinstance(made, Failure):
                 ended = replace(entry.job, status=Status.FAILED, failure=made)
             else:
@@ -256,6 +257,8 @@ class LocalBackend:
                 ended = self._failed(entry.job, error)
         except EngineError as error:
             ended = self._failed(entry.job, error)
+            if isinstance(error, EngineFailed) and error.breaks_engine:
+                await self._free(job)
         except Exception:
             _log.exception("job %s: this is a fault of the service", job)
             failure = Failure("internal-error", "this is a fault of the service; its log says more")
@@ -269,9 +272,6 @@ class LocalBackend:
         if not failure.errors:
             # What nodes say is about a caller's graph, and for that caller alone.
             self._last_error, self._last_error_at = failure.detail, time.time()
-        if failure.code in ("engine-lost", "engine-unreachable"):
-            # What answers next may be another engine.
-            self._info = None
         return replace(job, status=Status.FAILED, failure=failure)
 
     async def _keep(self, entry: _Entry) -> None:
@@ -292,7 +292,29 @@ class LocalBackend:
             _, oldest = self._finished.popitem(last=False)
             self._bytes -= oldest.size
 
+    async def _free(self, job: str) -> None:
+        """Have the engine free its memory; it is another's process, and cannot be started again."""
+        try:
+            await self._engine.free()
+        except EngineError as error:
+            _log.warning("job %s: the engine does not free its memory: %s", job, error)
+
+    async def _engine_info(self) -> EngineInfo:
+        """Return what the engine says of itself; whenever the connection broke, it is asked anew."""
+        if self._probed != self._engine.connections:
+            try:
+                return await self._probe()
+            except EngineError as error:
+                if self._info is None:
+                    raise
+                # It ended just now; what it made is there.
+                _log.warning("it is not known which engine this is: %s", error)
+        assert self._info is not None
+        return self._info
+
     async def _probe(self) -> EngineInfo:
+        connections = self._engine.connections
         self._info = await self._engine.probe()
+        self._probed = connections
         self._last_start = time.time()
         return self._info

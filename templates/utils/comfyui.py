@@ -7,6 +7,10 @@ each gets its own result.
 
 File names come from the engine's messages, not from its history, which is read only when messages
 may have been missed. Each run writes below a folder of its own, which is deleted once it is read.
+
+An engine that ends takes its queue along. Once another answers in its place, the runs that it does
+not know are sent again: those that waited always, those that were executed once, for one that takes
+the engine down may do so again.
 """
 
 import asyncio
@@ -24,12 +28,14 @@ import aiohttp
 
 from .comfyui_errors import (
     EngineError,
+    EngineHung,
     EngineInterrupted,
+    EngineLost,
     EngineTimeout,
     EngineUnreachable,
 )
 from .comfyui_files import Directories, Files, Inputs, LocalFiles, RemoteFiles
-from .comfyui_http import Http, parsed, reason
+from .comfyui_http import Http, parsed, reason, refused, timed_out
 from .comfyui_job import Job
 from .comfyui_protocol import isolate, parse_frame, refusal
 from .comfyui_records import EngineInfo, Event, Graph, Run
@@ -43,8 +49,14 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _FEATURES: Final = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 _QUEUES: Final = ("queue_running", "queue_pending")
 _MAX_MESSAGE: Final = 2**28
-_FIRST_DELAY: Final = 0.05
+# Seconds between tries to connect: who waits for an engine that starts is not to wait for us.
+_RECONNECT_DELAY: Final = 0.1
 _LAST_DELAY: Final = 2.0
+# For questions that take an engine no time, unless it is busy with something that stops all else.
+_ASK_SECONDS: Final = 10.0
+# A graph whose sending broke off may still be on its way to the engine's queue.
+_ARRIVAL_SECONDS: Final = 1.0
+_MOST_DEATHS: Final = 2
 _CLOSE_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 0.5
 
@@ -55,11 +67,12 @@ class Engine:
     `directories` are given when the engine runs on this machine: files are then read, written and
     deleted on disk; else they go over HTTP and stay where they are.
 
-    Seconds: `connect_timeout` is how long `connect` and a run wait for the websocket;
-    `lost_after`, how long it may be gone before the runs in flight are given up;
-    `request_timeout`, for each HTTP request; `silence`, after which the client asks whether it is
-    being told anything at all. For an engine forgets a client when an old connection of the same
-    client ends late, and says nothing.
+    Seconds: `connect_timeout` is how long `connect` waits for the websocket, and how long an engine
+    may be gone before runs are refused that it never had. `request_timeout` is for each HTTP
+    request. After a `silence` the client asks whether it is being told anything at all, for an
+    engine forgets a client when an old connection of the same client ends late, and says nothing.
+    An engine that does not answer that within `hung_after` has hung. It must be long, for an engine
+    that loads a model may be deaf meanwhile.
     """
 
     def __init__(
@@ -68,20 +81,23 @@ class Engine:
         directories: Directories | None = None,
         *,
         connect_timeout: float = 10.0,
-        lost_after: float = 5.0,
         request_timeout: float = 60.0,
         silence: float = 5.0,
+        hung_after: float = 60.0,
     ) -> None:
         self._http = Http(url, request_timeout)
         self._files: Files = LocalFiles(directories) if directories else RemoteFiles(self._http)
         self._inputs = Inputs(self._files)
         self._connect_timeout = connect_timeout
-        self._lost_after = lost_after
         self._silence = silence
+        self._hung_after = hung_after
         self._client_id = uuid4().hex
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._connected = asyncio.Event()
         self._unreachable = "not connected yet"
+        self._has_hung = False
+        self._down_since = 0.0
+        self._connections = 0
         self._heard_at = 0.0
         self._jobs: dict[str, Job] = {}
         self._output_classes: frozenset[str] | None = None
@@ -109,6 +125,16 @@ class Engine:
         """Whether the websocket is up now."""
         return self._connected.is_set()
 
+    @property
+    def gone_for(self) -> float:
+        """For how many seconds the websocket has been down; 0 while it is up."""
+        return 0.0 if self.connected else time.monotonic() - self._down_since
+
+    @property
+    def connections(self) -> int:
+        """How often the websocket was opened; after each it may be another engine."""
+        return self._connections
+
     async def connect(self) -> None:
         """Open the session and the websocket, which from now on is kept open.
 
@@ -118,6 +144,7 @@ class Engine:
         if self._keepers:
             raise RuntimeError("connect() was called before")
         self._http.open()
+        self._down_since = time.monotonic()
         self._keepers = [
             asyncio.create_task(self._keep_connected()),
             asyncio.create_task(self._keep_listening()),
@@ -138,7 +165,8 @@ class Engine:
         self._closing.set()
         for job in [*self._jobs.values()]:
             self._withdraw(job)
-        await self._wait_for_tasks(_CLOSE_SECONDS)
+        if self.connected:
+            await self._wait_for_tasks(_CLOSE_SECONDS)
         for job in [*self._jobs.values()]:
             job.end(EngineInterrupted(f"job {job.name}: the client was closed", requested=True))
         await _cancel(self._keepers)
@@ -203,6 +231,19 @@ class Engine:
             self._withdraw(found)
         return True
 
+    def excuse(self) -> None:
+        """Say that the engine is about to be ended: that is no fault of what it executes now."""
+        for job in self._jobs.values():
+            job.excused = True
+
+    async def free(self) -> None:
+        """Ask the engine to unload its models and free its memory once it has nothing to do.
+
+        Raises:
+            EngineError: when it does not answer, or refuses.
+        """
+        await self._http.post("free", {"unload_models": True, "free_memory": True}, _ASK_SECONDS)
+
     async def run(
         self,
         graph: Graph,
@@ -226,8 +267,10 @@ class Engine:
             EngineRefused: the graph is not valid, or one of its output nodes is not.
             EngineFailed: a node raised.
             EngineInterrupted: the run was stopped.
-            EngineLost: the engine died in mid-run.
+            EngineLost: the engine died twice in mid-run, or once and did not come back in time.
+            EngineHung: the engine answers no more.
             EngineTimeout: the deadline passed.
+            EngineDiskFull: there is no room for an input file.
             EngineOutputError: an output cannot be read.
             ValueError: a name is not allowed or already in use, or the graph is not JSON.
         """
@@ -242,32 +285,47 @@ class Engine:
                 raise ValueError(f"not a name for an input file: {name!r}")
         state = Job(job, graph, on_event)
         self._jobs[state.prompt_id] = state
-        task = self._spawn(self._drive(state, files or {}))
+        self._spawn(self._drive(state, files or {})).add_done_callback(state.settle)
         try:
-            done, _ = await asyncio.wait({task}, timeout=deadline)
+            done, _ = await asyncio.wait({state.outcome}, timeout=deadline)
         except asyncio.CancelledError:
             self._withdraw(state)
             raise
         if not done:
+            state.give_up(self._too_late(state, deadline or 0))
             self._withdraw(state)
-            raise EngineTimeout(f"job {job} was not done after {deadline:g} s")
-        if task.cancelled():
-            raise EngineInterrupted(f"job {job}: the client was closed", requested=True)
-        return task.result()
+        return state.outcome.result()
+
+    def _too_late(self, job: Job, seconds: float) -> EngineError:
+        if self.connected:
+            return EngineTimeout(f"job {job.name} was not done after {seconds:g} s")
+        if self._has_hung:
+            return self._hung(job)
+        return EngineLost(f"job {job.name} was lost: {self.url} is gone: {self._unreachable}")
+
+    def _hung(self, job: Job) -> EngineHung:
+        return EngineHung(f"job {job.name} was given up: {self.url} has stopped answering")
 
     def _named(self, name: str) -> Job | None:
         return next((job for job in self._jobs.values() if job.name == name), None)
 
     async def _drive(self, job: Job, files: Mapping[str, bytes]) -> Run:
-        """See a run through, until the engine is done with it."""
+        """See a run through, until an engine is done with it."""
         try:
             async with self._inputs.held(files):
-                return await self._perform(job)
+                while True:
+                    try:
+                        return await self._perform(job)
+                    except EngineLost as error:
+                        if job.deaths >= _MOST_DEATHS:
+                            raise
+                        _log.warning("%s; it is sent again", error)
+                    await self._begin_again(job, files)
         finally:
             # Also when it was refused, or never sent.
             job.answered.set()
             del self._jobs[job.prompt_id]
-            if job.accepted:
+            if job.accepted or job.losses:
                 self._left_behind.add(job.name)
                 self._sweeper = self._sweeper or self._spawn(self._sweep())
             self._tell_positions()
@@ -278,6 +336,16 @@ class Engine:
         if job.error is not None:
             raise job.error
         return job.result(await self._files.read(job.files()))
+
+    async def _begin_again(self, job: Job, files: Mapping[str, bytes]) -> None:
+        """Make a lost run ready to be sent to another engine."""
+        del self._jobs[job.prompt_id]
+        job.renew()
+        self._jobs[job.prompt_id] = job
+        self._heed(job)
+        # What was written before the end is no output of the run to come.
+        await self._files.clear([job.name])
+        await self._inputs.renew(files)
 
     async def _sweep(self) -> None:
         """Delete the folders of runs, together, when whoever waited for them has been answered."""
@@ -291,57 +359,80 @@ class Engine:
             self._sweeper = None
 
     async def _submit(self, job: Job) -> None:
-        await self._wait_connected(job)
         while job.name in self._left_behind:
             await asyncio.sleep(_SWEEP_SECONDS / 10)
-        job.output_classes = await self._known_output_classes()
-        graph = isolate(job.graph, job.name, job.output_classes)
-        body = json.dumps(
-            {"prompt": graph, "prompt_id": job.prompt_id, "client_id": self._client_id},
-            allow_nan=False,
-        ).encode()
-        if job.withdrawn:
-            raise job.interrupted()
-        job.sent_at = time.monotonic()
-        try:
-            status, answer = await self._http.request("POST", "prompt", body)
-        except EngineUnreachable as error:
-            if isinstance(error.__cause__, aiohttp.ClientConnectorError):
-                raise
+        answer = await self._send(job)
+        if answer is None:
             await self._find_out(job)
             return
+        status, body = answer
         if status != 200:
-            raise refusal(status, answer)
+            raise refusal(status, body)
         job.accept()
-        accepted = parsed("prompt", status, answer)
+        accepted = parsed("prompt", status, body)
         if not isinstance(accepted, dict) or accepted.get("prompt_id") != job.prompt_id:
             raise EngineError("the engine does not keep the prompt_id that it is given")
         if accepted.get("node_errors"):
             # The good output nodes are queued, and may be running already.
             self._withdraw(job)
             await job.ended.wait()
-            raise refusal(status, answer)
+            raise refusal(status, body)
         self._tell_positions()
+
+    async def _send(self, job: Job) -> tuple[int, bytes] | None:
+        """Send a graph, and return the answer; None when it is not known whether it arrived."""
+        limit = time.monotonic() + self._connect_timeout
+        while True:
+            await self._wait_connected(job)
+            try:
+                job.output_classes = await self._known_output_classes()
+                graph = isolate(job.graph, job.name, job.output_classes)
+                body = json.dumps(
+                    {"prompt": graph, "prompt_id": job.prompt_id, "client_id": self._client_id},
+                    allow_nan=False,
+                ).encode()
+                if job.withdrawn:
+                    raise job.interrupted()
+                job.send()
+                return await self._http.request("POST", "prompt", body)
+            except EngineUnreachable as error:
+                if job.sent_at and not refused(error):
+                    return None
+                # It may have ended just now, which the websocket has not been told yet.
+                if not job.losses and time.monotonic() >= limit:
+                    raise
+            job.sent_at = 0.0
+            await asyncio.sleep(_RECONNECT_DELAY)
 
     async def _find_out(self, job: Job) -> None:
         """Ask whether a graph arrived whose sending broke off."""
-        job.accept()
         job.missed_messages = True
-        while not job.ended.is_set():
+        absent_since: float | None = None
+        connections = self._connections
+        while not job.answered.is_set():
+            await self._connected.wait()
             try:
-                await self._settle_unless_queued([job])
+                entry = None
+                if job.prompt_id not in await self._queued():
+                    entry = await self._history_of(job)
+                    absent_since = absent_since or time.monotonic()
+                    if entry is None and time.monotonic() - absent_since < _ARRIVAL_SECONDS:
+                        await asyncio.sleep(_RECONNECT_DELAY)
+                        continue
+                    job.accept()
+                    job.blamed = connections == self._connections
+                    self._settle(job, entry)
+                job.accept()
             except EngineError as error:
                 _log.warning("job %s cannot be found now: %s", job.name, error)
-                await _wait(job.ended, _LAST_DELAY)
-            else:
-                return
+                await asyncio.sleep(_RECONNECT_DELAY)
 
     async def _wait_connected(self, job: Job) -> None:
-        limit = time.monotonic() + self._connect_timeout
         while not self._connected.is_set():
             if job.withdrawn:
                 raise job.interrupted()
-            if time.monotonic() >= limit:
+            # A run that an engine had already waits for the next one as long as its caller does.
+            if self.gone_for >= self._connect_timeout and not job.losses:
                 raise EngineUnreachable(f"{self.url} does not answer: {self._unreachable}")
             await _wait(self._connected, 0.1)
 
@@ -366,6 +457,9 @@ class Engine:
     def _withdraw(self, job: Job) -> None:
         """Stop a run at the engine, in the background, until it has ended."""
         job.withdrawn = True
+        if not self.connected:
+            # Whoever has stopped it does not wait until there is an engine that can be told.
+            job.give_up(job.interrupted())
         if not job.stopping:
             job.stopping = True
             self._spawn(self._stop(job))
@@ -376,7 +470,8 @@ class Engine:
         while job.in_flight:
             # Told more than once: an engine forgets an interrupt that comes as a run begins.
             try:
-                await self._tell_to_stop(job)
+                if self.connected:
+                    await self._tell_to_stop(job)
             except EngineError as error:
                 _log.warning("job %s cannot be stopped now: %s", job.name, error)
             await _wait(job.ended, delay)
@@ -384,8 +479,8 @@ class Engine:
 
     async def _tell_to_stop(self, job: Job) -> None:
         # In this order, for in between a run can only go from waiting to running.
-        await self._http.post("queue", {"delete": [job.prompt_id]})
-        await self._http.post("interrupt", {"prompt_id": job.prompt_id})
+        await self._http.post("queue", {"delete": [job.prompt_id]}, _ASK_SECONDS)
+        await self._http.post("interrupt", {"prompt_id": job.prompt_id}, _ASK_SECONDS)
         await self._settle_unless_queued([job])
 
     async def _settle_unless_queued(self, jobs: Sequence[Job]) -> None:
@@ -395,19 +490,26 @@ class Engine:
             if job.prompt_id not in queued:
                 await self._settle_from_history(job)
 
-    async def _queued(self) -> set[str]:
+    async def _queued(self, timeout: float = _ASK_SECONDS) -> set[str]:
         """Return the ids of what waits or is executed at the engine."""
-        queue = await self._get("queue")
+        queue = await self._http.get("queue", timeout)
         try:
             return {str(entry[1]) for key in _QUEUES for entry in queue[key]}
         except (LookupError, TypeError) as error:
             raise EngineError(f"/queue is not ComfyUI's: {error!r}") from error
 
     async def _settle_from_history(self, job: Job) -> None:
-        history = await self._get(f"history/{job.prompt_id}")
+        self._settle(job, await self._history_of(job))
+
+    async def _history_of(self, job: Job) -> Any:
+        """Return what the engine's history has of a run, None when it has nothing."""
+        history = await self._http.get(f"history/{job.prompt_id}", _ASK_SECONDS)
+        return history.get(job.prompt_id) if isinstance(history, dict) else None
+
+    def _settle(self, job: Job, entry: Any) -> None:
+        """End a run by what the engine's history has of it."""
         if job.ended.is_set():
             return
-        entry = history.get(job.prompt_id) if isinstance(history, dict) else None
         if entry is None:
             job.end_absent("the engine no longer knows it")
             return
@@ -418,30 +520,30 @@ class Engine:
 
     async def _keep_connected(self) -> None:
         """Keep the websocket open; what may have been missed meanwhile is asked for."""
-        delay = _FIRST_DELAY
-        last_up = time.monotonic()
         while True:
             try:
-                async with asyncio.timeout(self._connect_timeout):
+                async with asyncio.timeout(_ASK_SECONDS):
                     socket = await self._open_socket()
                 async with socket:
                     await self._catch_up()
                     self._socket = socket
+                    self._has_hung = False
+                    self._connections += 1
                     self._connected.set()
-                    delay = _FIRST_DELAY
                     await self._listen(socket)
-                self._unreachable = "it closed the websocket"
+                reason_ = "it closed the websocket"
             except (aiohttp.ClientError, OSError, TimeoutError, EngineError) as error:
-                self._unreachable = reason(error)
+                reason_ = reason(error)
+            if not self._has_hung:
+                self._unreachable = reason_
             if self._connected.is_set():
                 self._connected.clear()
-                last_up = time.monotonic()
+                self._down_since = time.monotonic()
                 _log.warning("the engine's websocket is down: %s", self._unreachable)
-            elif time.monotonic() - last_up >= self._lost_after:
-                for job in self._in_flight():
-                    job.end_absent(f"the engine is gone: {self._unreachable}")
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, _LAST_DELAY, self._lost_after / 2)
+                for job in self._jobs.values():
+                    if job.withdrawn:
+                        job.give_up(job.interrupted())
+            await asyncio.sleep(_RECONNECT_DELAY)
 
     async def _open_socket(self) -> aiohttp.ClientWebSocketResponse:
         socket = await self._http.session.ws_connect(
@@ -466,23 +568,39 @@ class Engine:
         return [job for job in self._jobs.values() if job.in_flight]
 
     async def _keep_listening(self) -> None:
-        """Reconnect when the engine goes on working and doesn't tell us."""
+        """Reconnect when the engine goes on working and doesn't tell us; see that it works at all."""
         while True:
             await asyncio.sleep(self._silence / 2)
-            jobs = self._in_flight()
+            jobs = [job for job in self._jobs.values() if job.in_flight or job.unanswered]
             heard_at = self._heard_at
             active_at = max([heard_at, *(job.sent_at for job in jobs)])
             if not jobs or not self.connected or time.monotonic() - active_at < self._silence:
                 continue
             try:
-                queued = await self._queued()
+                queued = await self._queued(self._hung_after)
             except EngineError as error:
                 _log.warning("the engine is silent: %s", error)
+                was_asked = isinstance(error, EngineUnreachable) and timed_out(error)
+                if was_asked and self._heard_at == heard_at and self._socket is not None:
+                    await self._give_up_engine(self._socket)
                 continue
-            missed = [j for j in jobs if j.prompt_id not in queued and not j.ended.is_set()]
-            if missed and self._heard_at == heard_at and self._socket is not None:
-                _log.warning("the engine ended %d runs without a word; reconnecting", len(missed))
+            jobs = [job for job in jobs if job.in_flight and job.prompt_id not in queued]
+            if jobs and self._heard_at == heard_at and self._socket is not None:
+                _log.warning("the engine ended %d runs without a word; reconnecting", len(jobs))
+                for job in jobs:
+                    job.blamed = True
                 await self._socket.close()
+
+    async def _give_up_engine(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Take an engine for hung: the run that it executes ends, those that wait may yet go on."""
+        self._has_hung = True
+        self._unreachable = "it has stopped answering"
+        _log.error("the engine at %s has stopped answering", self.url)
+        for job in self._in_flight():
+            if job.executing:
+                job.give_up(self._hung(job))
+                self._withdraw(job)
+        await socket.close()
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:
@@ -540,7 +658,7 @@ class Engine:
         self._connected.clear()
         self._unreachable = f"the engine client has failed: {error!r}"
         for job in self._in_flight():
-            job.end_absent(self._unreachable)
+            job.end(EngineUnreachable(self._unreachable))
 
     def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)

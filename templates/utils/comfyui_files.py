@@ -18,7 +18,7 @@ from uuid import uuid4
 import aiohttp
 from yarl import URL
 
-from .comfyui_errors import EngineOutputError
+from .comfyui_errors import FULL_DISK, EngineDiskFull, EngineOutputError
 from .comfyui_http import Http, parsed
 
 _log = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class LocalFiles:
 
         Raises:
             ValueError: when another file has that name.
+            EngineDiskFull: when there is no room for it.
         """
         return await asyncio.to_thread(self._put, name, data)
 
@@ -124,8 +125,14 @@ class LocalFiles:
             return False
         directory.mkdir(parents=True, exist_ok=True)
         part = directory / f".{name}.{uuid4().hex}"
-        part.write_bytes(data)
-        part.replace(path)
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            if error.errno in FULL_DISK:
+                raise EngineDiskFull(f"no room for an input file: {error}") from error
+            raise
         return True
 
 
@@ -230,6 +237,7 @@ class Inputs:
 
         Raises:
             ValueError: when the engine or another run has a different file of that name.
+            EngineDiskFull: when there is no room for one.
         """
         held: list[str] = []
         try:
@@ -242,6 +250,15 @@ class Inputs:
             for name in held:
                 async with self._lock:
                     await self._release(name)
+
+    async def renew(self, files: Mapping[str, bytes]) -> None:
+        """See that input files in use are in place at an engine that took another's place.
+
+        Raises:
+            ValueError: when it has a different file of that name.
+        """
+        for name, data in files.items():
+            await self._files.put(name, data)
 
     async def _hold(self, name: str, data: bytes) -> None:
         digest = hashlib.sha256(data).digest()

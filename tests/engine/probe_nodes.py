@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import comfy.utils  # type: ignore[import-not-found]
+import torch  # type: ignore[import-not-found]
 from comfy_execution.graph_utils import (  # type: ignore[import-not-found]
     ExecutionBlocker,
     GraphBuilder,
@@ -82,6 +83,26 @@ class ProbeRaise:
         raise ValueError(message)
 
 
+class ProbeFail:
+    """Fails as nodes do when the GPU's memory, or the room on a disk, is used up."""
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
+        return {"required": {"image": ("IMAGE",), "kind": ("STRING", {})}}
+
+    def run(self, image: Any, kind: str) -> tuple[Any]:
+        if kind == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        if kind == "disk":
+            with open("/dev/full", "wb") as file:  # noqa: PTH123 - as nodes write
+                file.write(bytes(100_000))
+        return (image,)
+
+
 class ProbeExpand:
     """Expands to a preview."""
 
@@ -122,6 +143,7 @@ NODE_CLASS_MAPPINGS = {
     "ProbeSleep": ProbeSleep,
     "ProbeBlock": ProbeBlock,
     "ProbeRaise": ProbeRaise,
+    "ProbeFail": ProbeFail,
     "ProbeExpand": ProbeExpand,
     "ProbeNames": ProbeNames,
 }

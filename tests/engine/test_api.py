@@ -8,7 +8,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -27,7 +26,6 @@ from PIL import Image, ImageChops
 from generator.publish import publish
 from generator.render import render
 from templates.utils.comfyui_files import Directories
-from templates.utils.comfyui_process import EngineProcess
 from tests.api_client import problem
 from tests.conftest import load_and_check
 from tests.engine.conftest import Installed
@@ -38,7 +36,6 @@ from tests.engine.test_comfyui_client import (
     empty,
     node,
     picture,
-    process_of,
     rgb,
     still,
 )
@@ -416,6 +413,29 @@ def test_a_node_that_raises(api: Api) -> None:
     api.works()
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "code", "words"),
+    [
+        ("memory", 500, "engine-out-of-memory", "CUDA out of memory. Tried to allocate 20.00 GiB."),
+        ("disk", 507, "disk-full", "[Errno 28] No space left on device"),
+    ],
+)
+def test_a_node_that_uses_something_up(
+    api: Api, kind: str, status: int, code: str, words: str
+) -> None:
+    document = problem(api.post("/used-up", {"kind": kind, "color": next(colours)}), status, code)
+    assert document["detail"].startswith(words)
+    assert (document["node"], document["class_type"]) == ("2", "ProbeFail")
+    assert document["line"] == line_of("used-up", "ProbeFail")
+    api.works()
+
+
+def test_an_output_that_is_missing(api: Api) -> None:
+    document = problem(api.post("/missing", {"filename": "nothing.png"}), 500, "output-missing")
+    assert api.get(f"/jobs/{document['job']}").json()["outputs"] == []
+    api.works()
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_graph_that_the_engine_would_refuse(api: Api, kind: str) -> None:
     runs = len(httpx.get(f"{api.engine.url}/history", timeout=SECONDS).json())
@@ -646,44 +666,3 @@ def test_the_same_picture_in_many_requests_at_once(api: Api) -> None:
         assert all(alike(good(reply), ImageChops.invert(image)) for reply in replies)
 
     go(ask)
-
-
-# An engine that dies
-
-
-def test_the_engine_dies_in_mid_run_and_comes_back(installed: Installed, package: Path) -> None:
-    async def body() -> None:
-        process = process_of(installed)
-        await process.start()
-        try:
-            with serving(package, installed, local=True) as api:
-                await test(api, process)
-        finally:
-            await process.stop()
-
-    async def test(api: Api, process: EngineProcess) -> None:
-        async with asking(api) as client:
-            lost = []
-            for number, path in enumerate(("/slow", "/picture"), 1):
-                asking_ = client.post(path, json={"color": next(colours)})
-                lost.append(asyncio.create_task(asking_))
-                while await asyncio.to_thread(api.queued) < number:
-                    await asyncio.sleep(0.02)
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGKILL)
-            begin = time.monotonic()
-            for task in lost:
-                problem(await task, 502, "engine-lost")
-            assert time.monotonic() - begin < 10
-            problem(await client.get("/ready"), 503, "engine-unreachable")
-            [worker] = (await client.get("/health")).json()["workers"]
-            assert worker["ready"] is False
-            await process.start()
-            colour = next(colours)
-            reply = await client.post("/picture", json={"color": colour})
-            assert pixel(good(reply)) == rgb(colour)
-            assert reply.headers["x-engine"] == "comfyui/0.3.75"
-            assert (await client.get("/ready")).status_code == 200
-        wait_until(lambda: not files_of(installed.directories), 5, "files are left behind")
-
-    go(body)

@@ -2,9 +2,7 @@
 
 import asyncio
 import io
-import os
 import random
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
@@ -18,12 +16,10 @@ from templates.utils.comfyui import Engine
 from templates.utils.comfyui_errors import (
     EngineFailed,
     EngineInterrupted,
-    EngineLost,
     EngineOutputError,
     EngineRefused,
     EngineStartError,
     EngineTimeout,
-    EngineUnreachable,
 )
 from templates.utils.comfyui_files import Directories
 from templates.utils.comfyui_process import EngineProcess
@@ -716,43 +712,6 @@ def process_of(engine: Installed) -> EngineProcess:
     return EngineProcess(
         engine.command, url=engine.url, env=engine.env, cwd=engine.base, start_timeout=120
     )
-
-
-def test_the_engine_is_killed_in_mid_run_and_started_again(installed: Installed) -> None:
-    async def body() -> None:
-        process = process_of(installed)
-        try:
-            info = await process.start()
-            assert info.version == "0.3.75"
-            async with Engine(installed.url, installed.directories, lost_after=1) as client:
-                events: list[Event] = []
-                tasks = [
-                    asyncio.create_task(
-                        client.run(slow(30), job=f"job_{n}", on_event=events.append)
-                    )
-                    for n in range(3)
-                ]
-                await started(events)
-                assert process.pid is not None
-                os.kill(process.pid, signal.SIGKILL)
-                begin = time.monotonic()
-                for task in tasks:
-                    with pytest.raises(EngineLost, match="the engine is gone"):
-                        await task
-                assert time.monotonic() - begin < 5
-                assert await process.wait() == -signal.SIGKILL
-                assert not process.alive
-                with pytest.raises(EngineUnreachable):
-                    await client.run(still(), job="job_none", deadline=60)
-                await process.start()
-                # A run in flight over a quick restart is lost too, not waited for.
-                assert only_file(await client.run(still(), job="job_again")).data
-        finally:
-            await process.stop()
-        assert not process.alive
-        assert not [*installed.directories.output.iterdir()]
-
-    go(body)
 
 
 def test_a_start_that_fails_says_why(installed: Installed, engine: Installed) -> None:

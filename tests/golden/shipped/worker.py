@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from .gateway.backend import (
+    ENGINE_LOST,
     BackendUnavailableError,
     Failure,
     Job,
@@ -32,8 +33,10 @@ from .gateway.modal_events import TELL_SECONDS, EventWriter, Lists
 from .graph.catalog import Catalog
 from .utils.comfyui import Engine
 from .utils.comfyui_errors import (
+    FULL_DISK,
     EngineError,
     EngineFailed,
+    EngineHung,
     EngineInterrupted,
     EngineStartError,
     shortened,
@@ -51,6 +54,8 @@ HOST: Final = "127.0.0.1"
 
 # A run is told of at most this often; what ends sooner is not told of at all.
 _TELL_SECONDS: Final = 1.0
+# A ComfyUI that has ended by itself more often is not started again, whoever waits for it.
+_MOST_DEATHS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +135,18 @@ class Worker:
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
             start_timeout=settings.start_timeout,
         )
-        self._engine = Engine(url, Directories.below(settings.directory))
+        self._engine = Engine(
+            url, Directories.below(settings.directory), connect_timeout=settings.start_timeout
+        )
         self._info: EngineInfo | None = None
         self._started: float | None = None
         self._failure: Failure | None = None
         # Set while it is known whether runs can be taken: not during a start.
         self._settled = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
+        self._runs = 0
+        # Why ComfyUI is ended by this worker itself, while it is.
+        self._ended_for: str | None = None
 
     async def start(self) -> None:
         """Start ComfyUI, and see that it has all that the specs need.
@@ -172,6 +182,7 @@ class Worker:
             # Another container may do better: what is missing may be there by then.
             await self._make_way()
             return await self._jobs.end(work.job, End.of(self._failure))
+        self._runs += 1
         interrupt = partial(self._engine.interrupt, work.job)
         teller = _Teller(self._jobs, work.job, interrupt)
         narrator = Narrator(lambda: self._info, self._settings.prices, step_seconds=TELL_SECONDS)
@@ -194,20 +205,23 @@ class Worker:
         except EngineError as error:
             _log.warning("job %s: %s", work.job, error)
             end = End.of(failure_of(error))
-            if isinstance(error, EngineFailed) and error.out_of_memory:
-                # Its queue may stick after that, so the runs to come go to another container.
-                await self._make_way()
+            if isinstance(error, EngineHung):
+                self._end_engine("ComfyUI had stopped answering")
+            elif isinstance(error, EngineFailed) and error.breaks_engine:
+                self._end_engine(f"ComfyUI was of no use after {error.exception_type}")
             elif isinstance(error, EngineInterrupted) and error.requested:
                 # By whoever cancelled the job, which the store knows; else because ComfyUI is gone.
-                end = End.of(Failure("engine-lost", "the engine ended in mid-run"))
+                end = End.of(Failure("engine-lost", ENGINE_LOST))
         except (BackendUnavailableError, OSError) as error:
             _log.exception("job %s: its uploaded model files cannot be fetched", work.job)
             detail = f"an uploaded model file cannot be fetched: {_reason(error)}"
-            end = End.of(Failure("engine-not-started", detail))
+            full = isinstance(error, OSError) and error.errno in FULL_DISK
+            end = End.of(Failure("disk-full" if full else "engine-not-started", detail))
         except BaseException:
             writer.stop()
             raise
         finally:
+            self._runs -= 1
             teller.stop()
         try:
             ended, _ = await asyncio.gather(self._jobs.end(work.job, end), writer.finish())
@@ -263,27 +277,47 @@ class Worker:
             raise StartError(f"ComfyUI has no {missing}" + "".join(f"; {line}" for line in said))
 
     async def _watch(self) -> None:
-        """Start a ComfyUI that has died again, once; after that the container retires."""
-        status = await self._process.wait()
-        reason = f"ComfyUI ended with status {status}"
-        _log.error("%s; starting it again:%s", reason, _tail(self._process))
-        self._settled.clear()
-        try:
-            # What it has started itself may have outlived it, and hold the port or the GPU.
-            await self._process.stop()
-            await self._take_steps(
-                ("starting ComfyUI", self._start_engine),
-                ("checking its classes and model files", self._check_engine),
-            )
-        except Exception as error:
-            await self._fail(error)
-            await self._make_way()
-            return
-        self._settled.set()
-        await self._tell(f"{reason}, and was started again")
-        status = await self._process.wait()
-        await self._fail(StartError(f"ComfyUI ended twice, the last time with status {status}"))
-        await self._make_way()
+        """Start ComfyUI again whenever it ends; the runs that it had are sent again, but for one
+        that has ended it twice.
+
+        When it ends by itself for the second time, the runs to come go to another container, and
+        this one goes on for those that it has.
+        """
+        deaths = 0
+        while True:
+            status = await self._process.watch()
+            self._settled.clear()
+            deaths += self._ended_for is None
+            reason, self._ended_for = self._ended_for or f"ComfyUI ended with status {status}", None
+            if deaths > 1:
+                await self._make_way()
+            if deaths > _MOST_DEATHS or (deaths > 1 and not self._runs):
+                times = f"ComfyUI ended {deaths} times, the last time with status {status}"
+                await self._fail(StartError(times))
+                return
+            _log.error("%s; it is started again:%s", reason, _tail(self._process))
+            try:
+                # What it has started itself may have outlived it, and hold the port or the GPU.
+                await self._process.stop()
+                await self._take_steps(
+                    ("starting ComfyUI", self._start_engine),
+                    ("checking its classes and model files", self._check_engine),
+                )
+            except Exception as error:
+                await self._fail(error)
+                await self._make_way()
+                return
+            self._settled.set()
+            await self._tell(f"{reason}, and was started again")
+
+    def _end_engine(self, reason: str) -> None:
+        """End ComfyUI, so that it is started again; the other runs that it has are not to blame."""
+        # Unless it is being started again.
+        if self._settled.is_set() and self._process.alive:
+            self._ended_for = reason
+            self._settled.clear()
+            self._engine.excuse()
+            self._process.kill()
 
     async def _make_way(self) -> None:
         """Let another container take the runs to come."""

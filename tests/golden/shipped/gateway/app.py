@@ -1,6 +1,7 @@
 """The app around the endpoints: who may ask, health, what there is, and how problems look."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ..graph.words import did_you_mean, show
+from ..utils.comfyui_errors import FULL_DISK
 from .access import Access, ApiKeys, Guard
 from .backend import Backend, BackendUnavailableError
 from .event_stream import add_event_route
@@ -28,6 +30,8 @@ from .problems import Problem, of_status
 from .recovery import Recovery, fault
 from .replies import HEADERS
 from .service import Endpoint, Gateway, gateway_of
+
+_log = logging.getLogger(__name__)
 
 _DESCRIPTION: Final = """\
 Each endpoint runs a ComfyUI graph and answers with its first output; `Accept: application/json`
@@ -122,6 +126,12 @@ def _add_problems(app: FastAPI) -> None:
     async def on_gone(_: Request, __: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)
 
+    async def on_os_error(_: Request, error: Exception) -> Response:
+        if not isinstance(error, OSError) or error.errno not in FULL_DISK:
+            raise error
+        _log.error("the disk is full: %s", error)
+        return Problem("disk-full", "there is no room for what was sent").response()
+
     async def on_fault(_: Request, __: Exception) -> Response:
         # Of what stands in front of the app; its own faults do not come this far.
         return fault().response()
@@ -130,6 +140,7 @@ def _add_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_status)
     app.add_exception_handler(BackendUnavailableError, on_unavailable)
     app.add_exception_handler(ClientDisconnect, on_gone)
+    app.add_exception_handler(OSError, on_os_error)
     app.add_exception_handler(Exception, on_fault)
 
 

@@ -56,7 +56,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "engine-lost": Kind(502, "The engine ended in mid-run"),
     "engine-not-started": Kind(503, "The engine does not start"),
     "engine-unreachable": Kind(503, "The engine does not answer"),
+    "engine-hung": Kind(504, "The engine has stopped answering"),
     "engine-timeout": Kind(504, "The run took too long"),
+    "disk-full": Kind(507, "The disk is full"),
 }
 
 # Seconds until it is worth asking again.

@@ -1,11 +1,17 @@
 """What can go wrong with an engine or a run, as exceptions whose texts an operator may see."""
 # ruff: noqa: N818 - what callers catch is named by what happened
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 MESSAGE_LENGTH: Final = 1000
+
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
+_CUDA: Final = "CUDA"
+_NO_SPACE: Final = tuple(os.strerror(number).casefold() for number in FULL_DISK)
 
 
 def shortened(text: str) -> str:
@@ -34,7 +40,15 @@ class EngineUnreachable(EngineError):
 
 
 class EngineLost(EngineError):
-    """The engine died, or forgot the run, while the run was in flight."""
+    """The engine died, or forgot the run, more often than a run is sent again."""
+
+
+class EngineHung(EngineError):
+    """The engine runs and answers no more; the run that it executed was given up."""
+
+
+class EngineDiskFull(EngineError):
+    """The engine's disk has no room for the input files of a run."""
 
 
 class EngineTimeout(EngineError):
@@ -101,4 +115,18 @@ class EngineFailed(EngineError):
     @property
     def out_of_memory(self) -> bool:
         """Whether GPU memory ran out, after which an engine's queue may stick: restart it."""
-        return self.exception_type.rpartition(".")[2] == "OutOfMemoryError"
+        name = self.exception_type.rpartition(".")[2]
+        return name == "OutOfMemoryError" or (
+            _CUDA in self.message and "out of memory" in self.message
+        )
+
+    @property
+    def breaks_engine(self) -> bool:
+        """Whether the engine is of no more use: CUDA answers every call with its first error."""
+        return self.out_of_memory or f"{_CUDA} error" in self.message
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether there was no room for a file; libraries say so in exceptions of many types."""
+        message = self.message.casefold()
+        return any(text in message for text in _NO_SPACE)

@@ -47,36 +47,46 @@ class Http:
             raise RuntimeError("the client is not connected")
         return self._session
 
-    async def get(self, path: str) -> Any:
+    async def get(self, path: str, timeout: float | None = None) -> Any:
         """Return the JSON at a path.
 
         Raises:
             EngineUnreachable: when the engine does not answer.
             EngineError: when it answers with something else.
         """
-        return parsed(path, *await self.request("GET", path))
+        return parsed(path, *await self.request("GET", path, timeout=timeout))
 
-    async def post(self, path: str, body: dict[str, Any]) -> None:
+    async def post(self, path: str, body: dict[str, Any], timeout: float | None = None) -> None:
         """Send JSON to a path whose answer is of no interest.
 
         Raises:
             EngineUnreachable: when the engine does not answer.
             EngineError: when it answers that it failed.
         """
-        _check(path, *await self.request("POST", path, json.dumps(body).encode()))
+        data = json.dumps(body).encode()
+        _check(path, *await self.request("POST", path, data, timeout))
 
     async def request(
-        self, method: str, path: str, body: bytes | aiohttp.FormData | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | aiohttp.FormData | None = None,
+        timeout: float | None = None,
     ) -> tuple[int, bytes]:
         """Return the status and body of an answer; `body` is JSON when it is bytes.
+
+        `timeout` takes the place of the session's own.
 
         Raises:
             EngineUnreachable: when there is none.
         """
         headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else None
         url = URL(f"{self.url}/{path}", encoded=True)
+        limit = aiohttp.ClientTimeout(total=timeout or self._timeout)
         try:
-            async with self.session.request(method, url, data=body, headers=headers) as response:
+            async with self.session.request(
+                method, url, data=body, headers=headers, timeout=limit
+            ) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EngineUnreachable(f"{self.url} does not answer: {reason(error)}") from error
@@ -98,6 +108,16 @@ def parsed(path: str, status: int, body: bytes) -> Any:
 def reason(error: BaseException) -> str:
     """Return an exception's text, or its name where it has none."""
     return str(error) or type(error).__name__
+
+
+def timed_out(error: EngineUnreachable) -> bool:
+    """Say whether no answer came in time, good or bad."""
+    return isinstance(error.__cause__, TimeoutError)
+
+
+def refused(error: EngineUnreachable) -> bool:
+    """Say whether there was no connection, so that nothing can have arrived."""
+    return isinstance(error.__cause__, aiohttp.ClientConnectorError)
 
 
 def _check(path: str, status: int, body: bytes) -> None:

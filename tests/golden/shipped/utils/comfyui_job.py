@@ -36,13 +36,19 @@ from .comfyui_records import (
 class Job:
     """A run in flight.
 
-    The client's side of it: `output_classes` are those of nodes that make output. `withdrawn` says that it is not wanted any more, `stopping` that the
-    engine is being told so. `answered` is set when it is known whether the engine has the graph,
-    `accepted` says that it does. `missed_messages` says that only the history is to be trusted.
+    The client's side of it: `output_classes` are those of nodes that make output. `withdrawn` says
+    that it is not wanted any more, `stopping` that the engine is being told so. `answered` is set
+    when it is known whether the engine has the graph, `accepted` says that it does.
+    `missed_messages` says that only the history is to be trusted. `outcome` is what the caller is
+    told; a run that was given up may end later at the engine.
 
     The engine's side is what `take`, `take_frame` and `take_history` read. `ended` is set once
     nothing more is to come; `error` is then what it failed with, or None. `callback_error` is what
     the caller's `on_event` raised.
+
+    An engine that ends takes its queue along. `losses` counts how often the run was lost so, and
+    `deaths` how often it may have been the cause: it was executed then, or, if `blamed`, the engine
+    did not even end. `excused` says that the engine is ended for another's sake.
     """
 
     def __init__(self, name: str, graph: Graph, on_event: Callable[[Event], None] | None) -> None:
@@ -53,6 +59,11 @@ class Job:
         self.output_classes: Collection[str] = ()
         self.withdrawn = False
         self.stopping = False
+        self.losses = 0
+        self.deaths = 0
+        self.blamed = False
+        self.excused = False
+        self.outcome: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         self.answered = asyncio.Event()
         self.accepted = False
         self.sent_at = 0.0
@@ -62,6 +73,8 @@ class Job:
         self.callback_error: Exception | None = None
         self.started: float | None = None
         self._on_event = on_event
+        self._sent_first_at: float | None = None
+        self._is_quiet = False
         self._position: int | None = None
         self._node = ""
         self._finished: float | None = None
@@ -76,9 +89,19 @@ class Job:
         return self.accepted and not self.ended.is_set()
 
     @property
+    def unanswered(self) -> bool:
+        """Whether the graph is on its way to the engine."""
+        return bool(self.sent_at) and not self.answered.is_set()
+
+    @property
     def executing(self) -> bool:
         """Whether the engine is at work on this run now."""
         return self.started is not None and self._finished is None and not self.ended.is_set()
+
+    def send(self) -> None:
+        """Note that the graph is being sent."""
+        self.sent_at = time.monotonic()
+        self._sent_first_at = self._sent_first_at or self.sent_at
 
     def accept(self) -> None:
         """Note that the engine has the graph, or may have it."""
@@ -95,8 +118,49 @@ class Job:
         """Settle a run that the engine no longer knows."""
         if self.withdrawn:
             self.end(self.interrupted())
-        else:
+        elif not self.ended.is_set():
+            self.losses += 1
+            self.deaths += (self.started is not None or self.blamed) and not self.excused
             self.end(EngineLost(f"job {self.name} was lost: {reason}"))
+
+    def renew(self) -> None:
+        """Forget what a lost engine has said: the run is to be sent to another."""
+        self.prompt_id = str(uuid4())
+        self.answered.clear()
+        self.accepted = False
+        self.sent_at = 0.0
+        self.blamed = False
+        self.excused = False
+        self.missed_messages = False
+        self.ended.clear()
+        self.error = None
+        self.started = None
+        self._is_quiet = False
+        self._node = ""
+        self._finished = None
+        self._cached = ()
+        self._outputs.clear()
+        self._node_errors.clear()
+        self._position = None
+        self._emit(Queued(None))
+
+    def settle(self, task: "asyncio.Task[Run]") -> None:
+        """Tell the caller how the run ended, unless it was given up."""
+        if task.cancelled():
+            self.give_up(
+                EngineInterrupted(f"job {self.name}: the client was closed", requested=True)
+            )
+        elif error := task.exception():
+            self.give_up(error)
+        elif not self.outcome.done():
+            self.outcome.set_result(task.result())
+
+    def give_up(self, error: BaseException) -> None:
+        """Tell the caller that there will be no result; the engine may not be done with the run."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+            # The caller may have gone; nobody misses it then.
+            self.outcome.exception()
 
     def interrupted(self) -> EngineInterrupted:
         """Return the error of a run that was stopped."""
@@ -113,7 +177,7 @@ class Job:
         match kind:
             case "execution_start":
                 if self.started is None:
-                    self._queue_seconds = time.monotonic() - self.sent_at
+                    self._queue_seconds = time.monotonic() - (self._sent_first_at or self.sent_at)
                 self.started = _seconds(data)
                 self._emit(Started(self.started))
             case "execution_cached":
@@ -151,7 +215,7 @@ class Job:
 
     def take_history(self, entry: dict[str, Any]) -> None:
         """Settle the run by what the engine's history says; events are over then."""
-        self._on_event = None
+        self._is_quiet = True
         self.missed_messages = True
         meta = entry.get("meta") or {}
         for node, output in entry["outputs"].items():
@@ -164,7 +228,7 @@ class Job:
         if self._finished is not None:
             self.end()
         else:
-            self.end(EngineLost(f"job {self.name}: the engine's history has no end of it"))
+            self.end(EngineError(f"job {self.name}: the engine's history has no end of it"))
 
     def files(self) -> list[dict[str, Any]]:
         """Return what the engine says of the files that the run made, in their final order."""
@@ -223,7 +287,7 @@ class Job:
 
     def _emit(self, event: Event) -> None:
         """Tell the caller; what the callback raises fails this run and no other."""
-        if self._on_event is None:
+        if self._on_event is None or self._is_quiet:
             return
         try:
             self._on_event(event)

@@ -14,13 +14,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from .comfyui_errors import MESSAGE_LENGTH, EngineError, EngineStartError, shortened
-from .comfyui_http import Http
+from .comfyui_errors import (
+    MESSAGE_LENGTH,
+    EngineError,
+    EngineStartError,
+    EngineUnreachable,
+    shortened,
+)
+from .comfyui_http import Http, timed_out
 from .comfyui_records import EngineInfo
 
 _log = logging.getLogger(__name__)
 
 _PROBE_SECONDS: Final = 5.0
+_WATCH_SECONDS: Final = 5.0
 # Linux kills the engine with its parent, however that ends.
 _TIED_TO_PARENT: Final = """\
 import ctypes, os, signal, sys
@@ -47,7 +54,8 @@ class EngineProcess:
 
     `command` starts it, in `cwd` and with `env`; `url` is where it will answer. Its output is read
     all the time, and the last `keep_lines` lines are kept in `output`. Seconds: `start_timeout`
-    for coming up, `stop_timeout` for ending by itself when told to.
+    for coming up, `stop_timeout` for ending by itself when told to. One that does not answer within
+    `hung_after` has hung; that is longer than a client waits, which so tells its callers first.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class EngineProcess:
         env: Mapping[str, str] | None = None,
         start_timeout: float = 300.0,
         stop_timeout: float = 10.0,
+        hung_after: float = 75.0,
         keep_lines: int = 100,
     ) -> None:
         self.url = url.rstrip("/")
@@ -67,6 +76,7 @@ class EngineProcess:
         self._env = dict(env) if env is not None else None
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
+        self._hung_after = hung_after
         self._lines: deque[str] = deque(maxlen=keep_lines)
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -116,6 +126,28 @@ class EngineProcess:
             raise RuntimeError("the engine was never started")
         return await self._process.wait()
 
+    async def watch(self) -> int:
+        """Wait until the process ends, as `wait` does; kill it when it has hung."""
+        ending = asyncio.create_task(self.wait())
+        try:
+            async with Http(self.url, self._hung_after) as http:
+                while not (await asyncio.wait({ending}, timeout=_WATCH_SECONDS))[0]:
+                    asking = asyncio.create_task(_has_hung(http))
+                    await asyncio.wait({ending, asking}, return_when=asyncio.FIRST_COMPLETED)
+                    if not asking.done():
+                        asking.cancel()
+                    elif asking.result():
+                        _log.error("the engine has stopped answering; killing it")
+                        self.kill()
+            return ending.result()
+        finally:
+            ending.cancel()
+
+    def kill(self) -> None:
+        """End the process at once, with all of its group. Does nothing when none runs."""
+        if self.alive:
+            self._signal(signal.SIGKILL)
+
     async def stop(self) -> None:
         """End the process and all of its group: ask, then kill. Does nothing when none runs."""
         process, drain = self._process, self._drain
@@ -130,7 +162,7 @@ class EngineProcess:
         finally:
             # Also after a quick end: children of the engine may be left.
             self._signal(signal.SIGKILL)
-            atexit.unregister(self._kill)
+            atexit.unregister(self.kill)
         await process.wait()
         await asyncio.wait({drain}, timeout=1.0)
         drain.cancel()
@@ -149,7 +181,7 @@ class EngineProcess:
             )
         except OSError as error:
             raise EngineStartError(f"the engine cannot be started: {error}") from error
-        atexit.register(self._kill)
+        atexit.register(self.kill)
         assert self._process.stdout is not None
         self._drain = asyncio.create_task(self._read_output(self._process.stdout))
 
@@ -191,9 +223,15 @@ class EngineProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
-    def _kill(self) -> None:
-        if self.alive:
-            self._signal(signal.SIGKILL)
+
+async def _has_hung(http: Http) -> bool:
+    try:
+        await http.get("prompt")
+    except EngineUnreachable as error:
+        return timed_out(error)
+    except EngineError:
+        return False
+    return False
 
 
 async def _stats(http: Http) -> Any:

@@ -12,9 +12,13 @@ Graph: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The engine took the graph; `position` runs of this client are ahead of it."""
+    """The engine took the graph; `position` runs of this client are ahead of it.
 
-    position: int
+    It may come after a start: the engine ended, and the run is sent again. `position` is None until
+    an engine has it.
+    """
+
+    position: int | None
 
 
 @dataclass(frozen=True, slots=True)
