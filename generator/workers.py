@@ -142,7 +142,6 @@ def _worker(worker: WorkerClass, image: Image, settings: Settings) -> dict[str, 
         "doc": docstring(f"ComfyUI on {worker.gpu.modal}.", f"It runs {routes}."),
         "image": identifier(image.name),
         "gpu": literal(gpus if len(gpus) > 1 else gpus[0]),
-        "has_fallback": len(gpus) > 1,
         "cpu": None if worker.gpu.cpu is None else literal(worker.gpu.cpu),
         # GiB here, MiB at Modal.
         "memory": None if worker.gpu.memory_gb is None else literal(worker.gpu.memory_gb * 1024),

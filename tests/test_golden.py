@@ -9,7 +9,7 @@ import pytest
 
 from generator.render import render
 
-from .conftest import ROOT, load_and_check
+from .conftest import ROOT, MakeProject, load_and_check
 
 GOLDEN = Path(__file__).parent / "golden"
 PROJECTS = {"shipped": ROOT, "hostile": ROOT / "tests" / "fixtures" / "hostile"}
@@ -108,3 +108,20 @@ def test_no_template_marker_is_left() -> None:
 def test_rendered_config_is_short() -> None:
     """config.py is values only, and a reader sees them on a page or two."""
     assert len(rendered("shipped")["config.py"].splitlines()) < 100
+
+
+def test_rendered_app_is_short(make_project: MakeProject) -> None:
+    """app.py is a thin shell: a worker class more is a decorator, its docstring and two names."""
+    picture = """\
+group: {group}
+graph:
+  1: {{class_type: EmptyImage, inputs: {{width: 16, height: 16, batch_size: 1, color: 0}}}}
+  2: {{class_type: SaveImage, inputs: {{images: [1, 0], filename_prefix: x}}}}
+"""
+    groups = [f"g{number}" for number in range(6)]
+    folder = make_project({group: picture.format(group=group) for group in groups})
+    checked, diagnostics = load_and_check(folder)
+    assert checked is not None, diagnostics
+    lines = render(checked)["app.py"].decode().splitlines()
+    assert sum(line.startswith("class ") and "(WorkerHooks)" in line for line in lines) == 6
+    assert len(lines) < 300

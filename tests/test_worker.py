@@ -3,7 +3,9 @@
 import asyncio
 import copy
 import errno
+import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -452,6 +454,51 @@ def test_comfyui_downloads_no_models(tmp_path: Path) -> None:
         assert b"HF_HUB_OFFLINE=1" in environment
 
     work(settings(tmp_path), test)
+
+
+ROUTE = {"enabled": True, "gpu": "l40s", "group": None, "classes": ["KSampler"], "models": ["a"]}
+
+
+def test_the_settings_of_a_build(tmp_path: Path) -> None:
+    """A worker needs what its own routes do: those of its profile and group that are on."""
+    routes = {
+        "/one": ROUTE,
+        "/two": ROUTE | {"classes": ["VAEDecode", "KSampler"], "models": ["a", "b"]},
+        "/off": ROUTE | {"enabled": False, "classes": ["Off"], "models": ["off"]},
+        "/large": ROUTE | {"gpu": "h100", "classes": ["Large"], "models": ["large"]},
+        "/apart": ROUTE | {"group": "apart", "classes": ["Apart"], "models": ["b"]},
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps({"routes": routes}), "utf-8")
+    models = [
+        {"name": name, "path": f"vae/{name}", "source": {"hf": "a/b", "file": name}}
+        for name in ("a", "b", "off", "large")
+    ]
+    (tmp_path / "models.json").write_text(json.dumps(models), "utf-8")
+    catalogs = tmp_path / "graph" / "catalogs"
+    catalogs.mkdir(parents=True)
+    shutil.copy(ROOT / "generator/catalogs/comfyui-0.3.71.jsonl", catalogs)
+
+    def of(profile: str, group: str) -> tuple[set[str], set[str]]:
+        said = WorkerSettings.of_build(
+            tmp_path,
+            profile,
+            group,
+            version="0.3.71",
+            directory=Path("/comfyui"),
+            port=8188,
+            flags=[],
+            places=Places(tmp_path),
+            prices={},
+            start_timeout=9.0,
+        )
+        assert (said.profile, said.group, said.start_timeout) == (profile, group, 9.0)
+        assert said.catalog is not None
+        assert said.catalog.get("KSampler", ())
+        return {*said.classes}, {model.name for model in said.models}
+
+    assert of("l40s", "") == ({"KSampler", "VAEDecode"}, {"a", "b"})
+    assert of("l40s", "apart") == ({"Apart"}, {"b"})
+    assert of("h100", "") == ({"Large"}, {"large"})
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def wrong_volume(project: Project) -> None:
 
 def leaked_token(project: Project) -> None:
     secret = 'modal.Secret.from_name("huggingface", required_keys=["HF_TOKEN"])'
-    project.replace("build/app.py", ("secrets=[],", f"secrets=[{secret}],"))
+    project.replace("build/app.py", ('"secrets": [],', f'"secrets": [{secret}],'))
 
 
 def wrong_gpu(project: Project) -> None:

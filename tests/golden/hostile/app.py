@@ -41,42 +41,39 @@ jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
 # What happens to each job, for those who listen. Modal drops it after a day.
 events = modal.Queue.from_name(config.EVENTS, create_if_missing=True)
 
-
-@app.cls(
-    image=worker_image,
-    # The first of these that is free; what each costs is in utils/cost_tracker.py.
-    gpu=["L4", "A100-80GB"],
-    cpu=2.5,
-    memory=16384,
-    volumes=volumes,
-    secrets=[],
-    # The longest job and a minute more, so that a job that takes too long can say so itself.
-    timeout=1860,
-    startup_timeout=config.STARTUP_TIMEOUT,
-    scaledown_window=config.SCALEDOWN_WINDOW,
-    min_containers=config.MIN_CONTAINERS,
-    max_containers=config.MAX_CONTAINERS,
-    buffer_containers=config.BUFFER_CONTAINERS,
-    region=config.REGIONS,
-    enable_memory_snapshot=config.SNAPSHOT,
-)
+# What all workers have in common. Each class says its image, its GPU (or several, of which it takes the
+# first that is free; utils/cost_tracker.py has the prices) and a timeout: that of its longest job and a
+# minute more, so that a job that takes too long can say so itself.
+worker_options: Any = {
+    "volumes": volumes,
+    "secrets": [],
+    "startup_timeout": config.STARTUP_TIMEOUT,
+    "scaledown_window": config.SCALEDOWN_WINDOW,
+    "min_containers": config.MIN_CONTAINERS,
+    "max_containers": config.MAX_CONTAINERS,
+    "buffer_containers": config.BUFFER_CONTAINERS,
+    "region": config.REGIONS,
+    "enable_memory_snapshot": config.SNAPSHOT,
+}
 # ComfyUI runs one graph at a time; the others wait in its queue.
-@modal.concurrent(max_inputs=config.MAX_INPUTS, target_inputs=config.TARGET_INPUTS)
-class SmallWorker:
-    """ComfyUI on L4.
+concurrent = modal.concurrent(max_inputs=config.MAX_INPUTS, target_inputs=config.TARGET_INPUTS)
 
-    It runs /absent, /hostile/quotes.
-    """
+
+class WorkerHooks:
+    """What Modal calls of a worker. `profile` and `group` say whose work it takes."""
+
+    profile: str
+    group: str
 
     @modal.enter(snap=True)
     def load(self) -> None:
         """Import what a worker needs, for the snapshot; ComfyUI needs the GPU, so it comes after."""
         from . import worker  # noqa: F401
 
-    @modal.enter(snap=False)
+    @modal.enter()
     async def start(self) -> None:
         """Start ComfyUI. What goes wrong is kept, and the first call says it."""
-        self.worker = new_worker("small", "")
+        self.worker = new_worker(self.profile, self.group)
         await self.worker.start()
 
     @modal.method()
@@ -88,6 +85,24 @@ class SmallWorker:
     async def stop(self) -> None:
         """End ComfyUI before the container goes."""
         await self.worker.stop()
+
+
+@app.cls(
+    **worker_options,
+    image=worker_image,
+    gpu=["L4", "A100-80GB"],
+    cpu=2.5,
+    memory=16384,
+    timeout=1860,
+)
+@concurrent
+class SmallWorker(WorkerHooks):
+    """ComfyUI on L4.
+
+    It runs /absent, /hostile/quotes.
+    """
+
+    profile, group = "small", ""
 
 
 @app.function(
@@ -107,7 +122,7 @@ def gateway() -> "FastAPI":
     from .gateway.modal_calls import ModalCalls, ModalLists, ModalTable, VolumeFiles
     from .utils.downloads import read_models
 
-    runs = {
+    runs: dict[tuple[str, str], Any] = {
         ("small", ""): SmallWorker().run,
     }
     backend = ModalBackend(
@@ -148,37 +163,29 @@ def download() -> None:
 @app.function(image=gateway_image)
 def manifest() -> Any:
     """Return what is deployed, as manifest.json has it."""
-    return read_manifest()
+    return json.loads((HERE / "manifest.json").read_text("utf-8"))
 
 
 def new_worker(profile: str, group: str) -> "Worker":
     """Return the worker of a GPU profile and a group, with what its routes need."""
     from .gateway.job_store import JobStore
     from .gateway.modal_calls import ModalLists, ModalTable, VolumeFiles, take_no_more_calls
-    from .graph.catalog import open_catalog
     from .utils.cost_tracker import PRICES, price_per_second
-    from .utils.downloads import read_models
     from .worker import Worker, WorkerSettings
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    routes = read_manifest()["routes"].values()
-    routes = [
-        r for r in routes if r["enabled"] and (r["gpu"], r["group"] or "") == (profile, group)
-    ]
-    models = {name for route in routes for name in route["models"]}
-    settings = WorkerSettings(
+    settings = WorkerSettings.of_build(
+        HERE,
         profile,
         group,
+        version=config.COMFYUI_VERSION,
         directory=Path(config.COMFYUI_DIRECTORY),
         port=config.COMFYUI_PORT,
         flags=config.COMFYUI_FLAGS,
-        classes={name for route in routes for name in route["classes"]},
-        models=[m for m in read_models(HERE / "models.json") if m.name in models],
         places=places(),
         prices={gpu: price_per_second(gpu) for gpu in PRICES},
         # Less than Modal's own, so that a start that takes too long can say so.
         start_timeout=config.STARTUP_TIMEOUT * 0.9,
-        catalog=open_catalog(HERE / "graph" / "catalogs", version=config.COMFYUI_VERSION),
     )
     return Worker(
         settings,
@@ -194,8 +201,3 @@ def places() -> "Places":
     from .utils.downloads import Places
 
     return Places(Path(config.CACHE), {name: Path(path) for name, path in config.UPLOADS.items()})
-
-
-def read_manifest() -> Any:
-    """Return the routes of this build, and what each needs."""
-    return json.loads((HERE / "manifest.json").read_text("utf-8"))

@@ -41,35 +41,34 @@ jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
 # What happens to each job, for those who listen. Modal drops it after a day.
 events = modal.Queue.from_name(config.EVENTS, create_if_missing=True)
 
-
-@app.cls(
-    image=worker_image,
-    # What it costs is in utils/cost_tracker.py.
-    gpu="L40S",
-    volumes=volumes,
-    secrets=[],
-    # The longest job and a minute more, so that a job that takes too long can say so itself.
-    timeout=1860,
-    startup_timeout=config.STARTUP_TIMEOUT,
-    scaledown_window=config.SCALEDOWN_WINDOW,
-    min_containers=config.MIN_CONTAINERS,
-    max_containers=config.MAX_CONTAINERS,
-    buffer_containers=config.BUFFER_CONTAINERS,
-    region=config.REGIONS,
-    enable_memory_snapshot=config.SNAPSHOT,
-)
+# What all workers have in common. Each class says its image, its GPU (or several, of which it takes the
+# first that is free; utils/cost_tracker.py has the prices) and a timeout: that of its longest job and a
+# minute more, so that a job that takes too long can say so itself.
+worker_options: Any = {
+    "volumes": volumes,
+    "secrets": [],
+    "startup_timeout": config.STARTUP_TIMEOUT,
+    "scaledown_window": config.SCALEDOWN_WINDOW,
+    "min_containers": config.MIN_CONTAINERS,
+    "max_containers": config.MAX_CONTAINERS,
+    "buffer_containers": config.BUFFER_CONTAINERS,
+    "region": config.REGIONS,
+    "enable_memory_snapshot": config.SNAPSHOT,
+}
 # ComfyUI runs one graph at a time; the others wait in its queue.
-@modal.concurrent(max_inputs=config.MAX_INPUTS, target_inputs=config.TARGET_INPUTS)
-class L40sWorker:
-    """ComfyUI on L40S.
+concurrent = modal.concurrent(max_inputs=config.MAX_INPUTS, target_inputs=config.TARGET_INPUTS)
 
-    It runs /flux, /flux-dev, /flux-instantid, /flux-lora, /seedvr2, /wan2.
-    """
+
+class WorkerHooks:
+    """What Modal calls of a worker. `profile` and `group` say whose work it takes."""
+
+    profile: str
+    group: str
 
     @modal.enter()
     async def start(self) -> None:
         """Start ComfyUI. What goes wrong is kept, and the first call says it."""
-        self.worker = new_worker("l40s", "")
+        self.worker = new_worker(self.profile, self.group)
         await self.worker.start()
 
     @modal.method()
@@ -81,6 +80,17 @@ class L40sWorker:
     async def stop(self) -> None:
         """End ComfyUI before the container goes."""
         await self.worker.stop()
+
+
+@app.cls(**worker_options, image=worker_image, gpu="L40S", timeout=1860)
+@concurrent
+class L40sWorker(WorkerHooks):
+    """ComfyUI on L40S.
+
+    It runs /flux, /flux-dev, /flux-instantid, /flux-lora, /seedvr2, /wan2.
+    """
+
+    profile, group = "l40s", ""
 
 
 @app.function(
@@ -100,7 +110,7 @@ def gateway() -> "FastAPI":
     from .gateway.modal_calls import ModalCalls, ModalLists, ModalTable, VolumeFiles
     from .utils.downloads import read_models
 
-    runs = {
+    runs: dict[tuple[str, str], Any] = {
         ("l40s", ""): L40sWorker().run,
     }
     backend = ModalBackend(
@@ -141,37 +151,29 @@ def download() -> None:
 @app.function(image=gateway_image)
 def manifest() -> Any:
     """Return what is deployed, as manifest.json has it."""
-    return read_manifest()
+    return json.loads((HERE / "manifest.json").read_text("utf-8"))
 
 
 def new_worker(profile: str, group: str) -> "Worker":
     """Return the worker of a GPU profile and a group, with what its routes need."""
     from .gateway.job_store import JobStore
     from .gateway.modal_calls import ModalLists, ModalTable, VolumeFiles, take_no_more_calls
-    from .graph.catalog import open_catalog
     from .utils.cost_tracker import PRICES, price_per_second
-    from .utils.downloads import read_models
     from .worker import Worker, WorkerSettings
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    routes = read_manifest()["routes"].values()
-    routes = [
-        r for r in routes if r["enabled"] and (r["gpu"], r["group"] or "") == (profile, group)
-    ]
-    models = {name for route in routes for name in route["models"]}
-    settings = WorkerSettings(
+    settings = WorkerSettings.of_build(
+        HERE,
         profile,
         group,
+        version=config.COMFYUI_VERSION,
         directory=Path(config.COMFYUI_DIRECTORY),
         port=config.COMFYUI_PORT,
         flags=config.COMFYUI_FLAGS,
-        classes={name for route in routes for name in route["classes"]},
-        models=[m for m in read_models(HERE / "models.json") if m.name in models],
         places=places(),
         prices={gpu: price_per_second(gpu) for gpu in PRICES},
         # Less than Modal's own, so that a start that takes too long can say so.
         start_timeout=config.STARTUP_TIMEOUT * 0.9,
-        catalog=open_catalog(HERE / "graph" / "catalogs", version=config.COMFYUI_VERSION),
     )
     return Worker(
         settings,
@@ -187,8 +189,3 @@ def places() -> "Places":
     from .utils.downloads import Places
 
     return Places(Path(config.CACHE), {name: Path(path) for name, path in config.UPLOADS.items()})
-
-
-def read_manifest() -> Any:
-    """Return the routes of this build, and what each needs."""
-    return json.loads((HERE / "manifest.json").read_text("utf-8"))

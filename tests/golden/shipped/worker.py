@@ -4,6 +4,7 @@ Nothing here knows of Modal: app.py puts a class with Modal's hooks around it.
 """
 
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 from .gateway.backend import (
     ENGINE_LOST,
@@ -30,7 +31,7 @@ from .gateway.backend import Worker as WorkerState
 from .gateway.events import Narrator
 from .gateway.job_store import End, JobStore, Now
 from .gateway.modal_events import TELL_SECONDS, EventWriter, Lists
-from .graph.catalog import Catalog
+from .graph.catalog import Catalog, open_catalog
 from .utils.comfyui import Engine
 from .utils.comfyui_errors import (
     FULL_DISK,
@@ -45,7 +46,7 @@ from .utils.comfyui_files import Directories
 from .utils.comfyui_needs import Needs, lacking, listed
 from .utils.comfyui_process import EngineProcess
 from .utils.comfyui_records import EngineInfo, Event
-from .utils.downloads import ModelFile, Places
+from .utils.downloads import ModelFile, Places, read_models
 from .worker_models import Uploads, WorkerModels
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,49 @@ class WorkerSettings:
     prices: Mapping[str, float]
     start_timeout: float
     catalog: Catalog | None = None
+
+    @classmethod
+    def of_build(
+        cls,
+        build: Path,
+        profile: str,
+        group: str,
+        *,
+        version: str,
+        directory: Path,
+        port: int,
+        flags: Sequence[str],
+        places: Places,
+        prices: Mapping[str, float],
+        start_timeout: float,
+    ) -> Self:
+        """Return the settings for a profile and a group of a build, which says what they need.
+
+        `build` is the folder of the app, `version` ComfyUI's. Routes that are off need nothing.
+
+        Raises:
+            OSError, ValueError, LookupError: when the build is not whole.
+        """
+        manifest: Any = json.loads((build / "manifest.json").read_text("utf-8"))
+        routes = [
+            route
+            for route in manifest["routes"].values()
+            if route["enabled"] and (route["gpu"], route["group"] or "") == (profile, group)
+        ]
+        models = {name for route in routes for name in route["models"]}
+        return cls(
+            profile,
+            group,
+            directory=directory,
+            port=port,
+            flags=flags,
+            classes={name for route in routes for name in route["classes"]},
+            models=[m for m in read_models(build / "models.json") if m.name in models],
+            places=places,
+            prices=prices,
+            start_timeout=start_timeout,
+            catalog=open_catalog(build / "graph" / "catalogs", version=version),
+        )
 
     @property
     def needs(self) -> Needs:
