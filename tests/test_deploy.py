@@ -344,11 +344,11 @@ def answering(*answers: tuple[int, str]) -> Iterator[str]:
             thread.join()
 
 
-def waited(*answers: tuple[int, str]) -> tuple[dict[str, Any], list[str]]:
+def waited(*answers: tuple[int, str], seconds: float = 0.3) -> tuple[dict[str, Any], list[str]]:
     """Wait for the spec "new" with these answers, and return what was found and said."""
     said: list[str] = []
     with answering(*answers) as url:
-        found = service.wait_for(url, "new", 0.3, lambda _, text: said.append(text))
+        found = service.wait_for(url, "new", seconds, lambda _, text: said.append(text))
     return found, said
 
 
@@ -359,7 +359,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_the_new_version_is_waited_for() -> None:
-    found, said = waited((502, ""), (200, '{"spec": "old"}'), (200, '{"spec": "new"}'))
+    found, said = waited((502, ""), (200, '{"spec": "old"}'), (200, '{"spec": "new"}'), seconds=60)
     assert found == {"spec": "new"}
     assert [line.partition("/health ")[2] for line in said] == [
         "answers 502",
