@@ -9,7 +9,7 @@ from typing import Annotated, Final, ParamSpec
 import typer
 
 from . import __version__
-from .commands import graphs, projects, serving, specs
+from .commands import graphs, measuring, projects, serving, specs
 from .console import COULD_NOT_RUN, CouldNotRunError, refuse
 from .deployment import commands as deployment
 
@@ -37,7 +37,12 @@ COMMANDS: Final[dict[str, dict[str, Callable[..., int]]]] = {
         "lint": graphs.lint,
         "convert": graphs.convert,
     },
-    _SERVICE: {"serve": serving.serve, "watch": serving.watch, "test": serving.try_all},
+    _SERVICE: {
+        "serve": serving.serve,
+        "watch": serving.watch,
+        "test": serving.try_all,
+        "bench": measuring.bench,
+    },
     _DEPLOYED: {
         "plan": deployment.plan,
         "deploy": deployment.deploy,

@@ -148,7 +148,7 @@ def try_endpoint(
     Raises:
         ServiceFault: when it is not.
     """
-    with _Client(url, key, timeout=_SMOKE_SECONDS) as client:
+    with ServiceClient(url, key, timeout=_SMOKE_SECONDS) as client:
         try:
             reply = client.ask(route, body)
         except ServiceError as error:
@@ -188,10 +188,13 @@ def entry_of(tried: Tried) -> dict[str, Any]:
     }
 
 
-class _Client(BaseClient):
+class ServiceClient(BaseClient):
+    """Asks any endpoint, by its route; behind Modal's proxy too."""
+
     def __init__(self, url: str, key: str, timeout: float) -> None:
         super().__init__(url, key, timeout)
         self._http.headers.update(proxy_headers())
 
     def ask(self, route: str, body: Mapping[str, Any]) -> Reply:
+        """Return the reply of a run. Raises ServiceError."""
         return self._run(route, body, None)
