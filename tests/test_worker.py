@@ -125,6 +125,9 @@ def test_a_run(tmp_path: Path) -> None:
         assert end.result is not None
         assert (end.result.gpu, end.result.price_per_second) == ("preview", 2.0)
         assert len(end.result.outputs) == 1
+        told = [(name, json.loads(data)) for name, data in container.lists.items[JOB]]
+        assert [name for name, _ in told] == ["queued", "started", "node", "node"]
+        assert told[1][1] == {"gpu": "preview", "engine": "preview"}
         state = await container.state()
         assert (state.ready, state.engine) == (True, "preview")
         assert container.retired == 0

@@ -18,7 +18,7 @@ from ..utils.comfyui_records import (
     Started,
 )
 from ..utils.image_utils import encode_base64
-from .backend import JobEvent, engine_name, gpu_of
+from .backend import END, JobEvent, engine_name, gpu_of
 
 # Steps are told at most this often, in seconds, and ever more seldom as a run goes on: a day of them
 # is 5,000 events, and what Modal keeps for a job is no more.
@@ -37,6 +37,7 @@ class Told(NamedTuple):
     data: str
 
 
+EVENTS: Final = ("queued", "started", "node", "progress", "preview", "output", END)
 QUEUED: Final = Told("queued", json.dumps({"position": None}))
 
 

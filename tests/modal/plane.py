@@ -100,8 +100,11 @@ class Plane(ModalClientBase):
         self.queues: dict[str, dict[bytes, list[bytes]]] = {}
         self.calls: Counter[str] = Counter()
         self.deployments = 0
-        # How many wait for items of a queue now.
+        # For how long the partitions of queues are kept.
+        self.queue_seconds: dict[bytes, int] = {}
+        # How many wait for items of a queue now, and how many at most.
         self.reading = 0
+        self.most_reading = 0
         # The address of the HTTP server beside this one, for what is too large for a message.
         self.http = ""
         self.blobs: dict[str, bytes] = {}
@@ -423,6 +426,7 @@ class Plane(ModalClientBase):
         if len(held) + len(q.values) > _MOST_ITEMS:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, "the partition is full")
         held.extend(q.values)
+        self.queue_seconds[q.partition_key] = q.partition_ttl_seconds
         return Empty()
 
     @unary
@@ -431,6 +435,7 @@ class Plane(ModalClientBase):
         start = int(q.last_entry_id or 0)
         limit = time.monotonic() + q.item_poll_timeout
         self.reading += 1
+        self.most_reading = max(self.reading, self.most_reading)
         try:
             while True:
                 held = self.queues[q.queue_id].get(q.partition_key, [])[start:]

@@ -183,9 +183,10 @@ class EventReader:
                 job = await self._wait(feed.name, _HOLD_SECONDS)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            # Whoever told them has done so before it ended.
-            await self._read(feed, 0)
             feed.job = job
+            # Whoever told the others has done so before it ended.
+            with suppress(BackendUnavailableError):
+                await self._read(feed, 0)
         except (BackendUnavailableError, UnknownJobError) as error:
             feed.error = error
         except Exception as error:

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field, ValidationError
 
 from ..params import media_fields
+from .events import EVENTS
 from .problems import KINDS, MEDIA_TYPE
 from .replies import HEADERS, JSON, JobDocument
 from .service import Endpoint, gateway_of
@@ -128,7 +129,6 @@ def job_operations() -> dict[str, dict[str, Any]]:
 def events_operation() -> dict[str, Any]:
     """Return what `add_api_route` is to say of GET /jobs/ID/events."""
     number = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
-    # Of a stream of events, the schema is that of each.
     stream = {"schema": _EVENT, "example": _EVENTS}
     return {
         "summary": "What happens to a job",
@@ -247,14 +247,12 @@ _LINKS: Final = {
 }
 
 
-_EVENT: Final = {
+# One event of a stream, as tools for OpenAPI read it.
+_EVENT: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        "id": {"type": "string", "pattern": "^[0-9]+$"},
-        "event": {
-            "type": "string",
-            "enum": ["queued", "started", "node", "progress", "preview", "output", "end"],
-        },
+        "id": {"type": "string", "pattern": "^[0-9]+$", "description": "Previews have none."},
+        "event": {"enum": [*EVENTS]},
         "data": {"type": "string", "contentMediaType": JSON},
     },
     "required": ["event", "data"],
