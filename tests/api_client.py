@@ -219,10 +219,10 @@ def serve(base: Path, test: Callable[[Service], Awaitable[None]], **options: Any
 
 
 @contextlib.asynccontextmanager
-async def listening(app: FastAPI) -> AsyncIterator[str]:
+async def listening(app: FastAPI, http: Any = "auto") -> AsyncIterator[str]:
     """Serve an app that runs on a free port of 127.0.0.1, and yield its URL."""
     config = uvicorn.Config(
-        app, port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=1
+        app, port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=1, http=http
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())

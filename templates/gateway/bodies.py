@@ -15,6 +15,11 @@ from starlette.requests import Request
 from ..graph.words import show
 from .problems import Fault, Problem, pointer
 
+# How long a body may take, and how long nothing of it may come. What stands in front of a deployed
+# gateway gives up after 150 seconds.
+BODY_SECONDS: Final = 120.0
+SILENT_SECONDS: Final = 20.0
+
 _JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
 _CHARSET: Final = re.compile(r"charset\s*\*?\d*\*?=\s*\"?([^\";\s]*)", re.IGNORECASE)
@@ -108,8 +113,21 @@ def parse_json(data: bytes | str) -> Any:
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """Yield a body, which has so many bytes and comes in time."""
     size = 0
-    async for chunk in request.stream():
+    stream = aiter(request.stream())
+    clock = asyncio.get_running_loop().time
+    end = clock() + BODY_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout_at(min(end, clock() + SILENT_SECONDS)):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            detail = f"a body is to come within {BODY_SECONDS:g} seconds, and"
+            detail += f" without a pause of more than {SILENT_SECONDS:g}"
+            raise Problem("slow-body", detail, headers={"Connection": "close"}) from error
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)

@@ -38,6 +38,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "unknown-job": Kind(404, "There is no such job"),
     "unknown-model": Kind(404, "There is no such model file"),
     "wrong-method": Kind(405, "This method does not work here"),
+    "slow-body": Kind(408, "The body does not come in time"),
     "job-cancelled": Kind(409, "The job was cancelled"),
     "job-ended": Kind(409, "The job has ended"),
     "too-large": Kind(413, "The body is too large"),

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..utils.comfyui_errors import EngineError, EngineUnreachable
 from ..utils.comfyui_files import Directories
 from ..utils.comfyui_needs import Needs
 from .access import Access, Loopback
 from .backend import Backend
+from .http_limits import LimitedHttp
 from .local import LocalBackend
 from .openapi import example_body
 from .service import gateway_of
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 
 _GRACE_SECONDS: Final = 5
+# Far fewer than a process may have files.
+_MOST_CONNECTIONS: Final = 500
 _SUFFIXES: Final = {
     "audio/flac": ".flac",
     "image/png": ".png",
@@ -108,7 +110,7 @@ class _WholeReplies(asyncio.Transport):
             self._transport.writelines(parts)
 
 
-class _Http(HttpToolsProtocol):
+class _Http(LimitedHttp):
     """HTTP whose replies are sent whole."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -159,6 +161,7 @@ async def serve(
     config = uvicorn.Config(
         app,
         http=_Http,
+        limit_concurrency=_MOST_CONNECTIONS,
         log_config=None,
         proxy_headers=False,
         server_header=False,

@@ -1,0 +1,81 @@
+"""HTTP with an end: heads of requests, and what stands between bytes of a body, may be so large and
+take so long.
+
+uvicorn itself waits for a head for ever, and keeps whatever comes of it. On Modal its own servers
+stand in front.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\n"
+_LAST: Final = b"content-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class LimitedHttp(HttpToolsProtocol):
+    """Closes connections of which a head takes more than `head_seconds`, or `max_head` bytes, to come.
+
+    What a request has beside its body counts as its head, but for what has come with its beginning in
+    one read; what stands between chunks may be as long as they are.
+    """
+
+    head_seconds: float = 10.0
+    max_head: int = 65_536
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._waiting: asyncio.TimerHandle | None = None
+        self._is_in_head = False
+        self._received = 0
+        self._body = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            # Line breaks before a head end uvicorn's patience with idle connections.
+            self._wait()
+        self._received += len(data)
+        super().data_received(data)
+        if self._received - 2 * self._body > self.max_head and not self.transport.is_closing():
+            self._end(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = True
+        self._received = self._body = 0
+        self._wait()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def _wait(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(self.head_seconds, self._end, _TOO_SLOW)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _end(self, status: bytes) -> None:
+        """Close the connection, and say why where a head is on its way and nothing else."""
+        self._stop_waiting()
+        if self._is_in_head and (self.cycle is None or self.cycle.response_complete):
+            self.transport.write(status + _LAST)
+        self.transport.close()
