@@ -169,7 +169,7 @@ def test_lists_that_do_not_answer(caplog: pytest.LogCaptureFixture) -> None:
         listening = asyncio.create_task(heard(modal.backend))
         modal.lists.error = BackendUnavailableError("Modal does not answer")
         teller.take(RUN[0])
-        await until(lambda: "nobody was told" in caplog.text)
+        await until(lambda: "not all of it is told" in caplog.text)
         await until(lambda: "is not known now" in caplog.text)
         modal.lists.error = None
         teller.take(RUN[1])

@@ -83,6 +83,21 @@ class TestModalBackend(JobsContract):
         assert again[-1].data == events[-1].data
         assert jobs.events(job, last_event_id="4") == again[-1:]
 
+    def test_a_list_that_is_full_stops_no_job(self, jobs: Jobs, modal: LocalModal) -> None:
+        job = jobs.start("/slow", {"steps": 100, "seed": jobs.color()})
+        jobs.running(job)
+        [partitions] = modal.plane.queues.values()
+        limit = time.monotonic() + SECONDS
+        while not (told := partitions.get(job.encode())):
+            assert time.monotonic() < limit, "nothing is told"
+            time.sleep(0.01)
+        told.extend([told[0]] * (5000 - len(told)))
+        events = jobs.events(job)
+        assert len(events) == 5000 + 3
+        assert [event.id for event in events] == list(range(1, 5004))
+        assert (events[-1].name, events[-1].data["status"]) == ("end", "succeeded")
+        assert "is full" in modal.log("jobs", "L40sWorker.*")
+
     def test_the_end_of_a_job_whose_worker_is_killed(self, jobs: Jobs, modal: LocalModal) -> None:
         job = jobs.start()
         with jobs.listening(job) as reply:
