@@ -331,10 +331,16 @@ def test_it_is_stopped_with_jobs_in_flight(started: dict[str, Served]) -> None:
             pool.submit(httpx.post, f"{url}/flux", json={**body, "seed": seed}, timeout=SECONDS)
             for seed in range(3)
         ]
+        prefer = {"Prefer": "respond-async"}
+        job = httpx.post(f"{url}/flux", json=body, headers=prefer, timeout=SECONDS).json()["job"]
+        listening = pool.submit(httpx.get, f"{url}/jobs/{job}/events", timeout=SECONDS)
         time.sleep(0.5)
         assert served.end(signal.SIGTERM) == 0
         for reply in replies:
             problem(reply.result(), 503, "engine-unreachable")
+        *_, name, data = listening.result().text.strip().splitlines()
+        assert name == "event: end"
+        assert json.loads(data.removeprefix("data: "))["problem"]["code"] == "engine-unreachable"
     served.check_gone(url)
 
 

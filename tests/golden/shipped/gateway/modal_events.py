@@ -55,6 +55,7 @@ class EventWriter:
         self._preview: Preview | None = None
         self._shown_at = 0.0
         self._has_shown = False
+        self._has_failed = False
         self._waker = asyncio.Event()
         self._done = asyncio.Event()
         self._task = asyncio.create_task(self._tell())
@@ -90,7 +91,9 @@ class EventWriter:
                     await self._lists.add(self._job, [tuple(told) for told in untold])
                 await self._show()
             except BackendUnavailableError as error:
-                _log.warning("job %s: nobody was told what happens: %s", self._job, error)
+                if not self._has_failed:
+                    _log.warning("job %s: not all of it is told: %s", self._job, error)
+                self._has_failed = True
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._done.wait(), TELL_SECONDS)
         if self._has_shown:
