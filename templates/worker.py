@@ -20,6 +20,7 @@ from .gateway.backend import (
     BackendUnavailableError,
     Failure,
     Job,
+    Status,
     Work,
     engine_name,
     failure_of,
@@ -29,7 +30,7 @@ from .gateway.backend import (
 )
 from .gateway.backend import Worker as WorkerState
 from .gateway.events import Narrator
-from .gateway.job_store import End, JobStore, Now
+from .gateway.job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now
 from .gateway.modal_events import TELL_SECONDS, EventWriter, Lists
 from .graph.catalog import Catalog, open_catalog
 from .utils.comfyui import Engine
@@ -40,12 +41,13 @@ from .utils.comfyui_errors import (
     EngineHung,
     EngineInterrupted,
     EngineStartError,
+    EngineTimeout,
     shortened,
 )
 from .utils.comfyui_files import Directories
 from .utils.comfyui_needs import Needs, lacking, listed
 from .utils.comfyui_process import EngineProcess
-from .utils.comfyui_records import EngineInfo, Event
+from .utils.comfyui_records import EngineInfo, Event, Graph
 from .utils.downloads import ModelFile, Places, read_models
 from .worker_models import Uploads, WorkerModels
 
@@ -220,15 +222,10 @@ class Worker:
         await self._process.stop()
 
     async def run(self, work: Work) -> End:
-        """Run a graph, and return how that ended. A run whose caller is cancelled is stopped."""
-        await self._settled.wait()
-        if self._failure is not None:
-            # Another container may do better: what is missing may be there by then.
-            await self._make_way()
-            return await self._jobs.end(work.job, End.of(self._failure))
-        self._runs += 1
-        interrupt = partial(self._engine.interrupt, work.job)
-        teller = _Teller(self._jobs, work.job, interrupt)
+        """Run a graph, and return how that ended.
+
+        A run whose caller is cancelled is stopped, and so is one whose job has ended otherwise.
+        """
         narrator = Narrator(lambda: self._info, self._settings.prices, step_seconds=TELL_SECONDS)
         writer = EventWriter(self._lists, self._jobs, work.job, narrator)
 
@@ -236,44 +233,86 @@ class Worker:
             teller.take(event)
             writer.take(event)
 
+        task = asyncio.create_task(self._perform(work, on_event))
+        teller = _Teller(self._jobs, work.job, partial(self._stop_run, work.job, task))
         try:
+            end = await task
+        except BaseException as error:
+            this = asyncio.current_task()
+            if not isinstance(error, asyncio.CancelledError) or (this and this.cancelling()):
+                writer.stop()
+                raise
+            # It was the teller that cancelled it.
+            end = CANCELLED
+        finally:
+            teller.stop()
+        try:
+            ended, _ = await asyncio.gather(self._jobs.end(work.job, end), writer.finish())
+            return ended if ended.is_whole else End.of(NOT_HANDED_OUT)
+        except BackendUnavailableError:
+            # What was made is paid for; whoever asks for this call gets it all the same.
+            _log.exception("job %s: nobody was told how it ended", work.job)
+            return end
+
+    async def _perform(self, work: Work, on_event: Callable[[Event], None]) -> End:
+        """Run a graph to its end within its time, waiting for a start of ComfyUI included."""
+        begun = time.monotonic()
+        self._runs += 1
+        try:
+            graph = await self._prepared(work)
+            if self._failure is not None:
+                # Another container may do better: what is missing may be there by then.
+                await self._make_way()
+                return End.of(self._failure)
             run = await self._engine.run(
-                await self._models.placed(work.graph),
+                graph,
                 job=work.job,
                 files=work.files,
                 on_event=on_event,
-                deadline=work.timeout,
+                deadline=max(0.0, begun + work.timeout - time.monotonic()),
             )
             assert self._info is not None
-            end = End.of(result_of(run, self._info, self._settings.prices))
+            return End.of(result_of(run, self._info, self._settings.prices))
         except EngineError as error:
             _log.warning("job %s: %s", work.job, error)
-            end = End.of(failure_of(error))
             if isinstance(error, EngineHung):
                 self._end_engine("ComfyUI had stopped answering")
             elif isinstance(error, EngineFailed) and error.breaks_engine:
                 self._end_engine(f"ComfyUI was of no use after {error.exception_type}")
             elif isinstance(error, EngineInterrupted) and error.requested:
                 # By whoever cancelled the job, which the store knows; else because ComfyUI is gone.
-                end = End.of(Failure("engine-lost", ENGINE_LOST))
+                return End.of(Failure("engine-lost", ENGINE_LOST))
+            return End.of(failure_of(error))
         except (BackendUnavailableError, OSError) as error:
             _log.exception("job %s: its uploaded model files cannot be fetched", work.job)
             detail = f"an uploaded model file cannot be fetched: {_reason(error)}"
             full = isinstance(error, OSError) and error.errno in FULL_DISK
-            end = End.of(Failure("disk-full" if full else "engine-not-started", detail))
-        except BaseException:
-            writer.stop()
-            raise
+            return End.of(Failure("disk-full" if full else "engine-not-started", detail))
         finally:
             self._runs -= 1
-            teller.stop()
+
+    async def _prepared(self, work: Work) -> Graph:
+        """Wait until it is known whether ComfyUI takes runs, and bring a graph's model files.
+
+        Raises:
+            EngineTimeout: when the time of the run is over.
+            BackendUnavailableError, OSError: when a file cannot be had.
+        """
         try:
-            ended, _ = await asyncio.gather(self._jobs.end(work.job, end), writer.finish())
-            return ended
-        except BackendUnavailableError:
-            # What was made is paid for; whoever asks for this call gets it all the same.
-            _log.exception("job %s: nobody was told how it ended", work.job)
-            return end
+            async with asyncio.timeout(work.timeout) as limit:
+                await self._settled.wait()
+                if self._failure is None:
+                    return await self._models.placed(work.graph)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise EngineTimeout(f"job {work.job} was not begun in {work.timeout:g} s") from error
+        return work.graph
+
+    async def _stop_run(self, job: str, task: "asyncio.Task[End]") -> None:
+        """Stop a run: at ComfyUI, or on its way there."""
+        if not await self._engine.interrupt(job):
+            task.cancel()
 
     async def _take_steps(self, *steps: tuple[str, Callable[[], Awaitable[None]]]) -> None:
         """Take the named steps of a start, all of them within its time.
@@ -406,10 +445,10 @@ class _Teller:
     whoever cancelled waits. So the job store is asked too.
     """
 
-    def __init__(self, jobs: JobStore, job: str, interrupt: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, jobs: JobStore, job: str, stop_run: Callable[[], Awaitable[None]]) -> None:
         self._jobs = jobs
         self._job = Job(job, "", "", None, 0.0)
-        self._interrupt = interrupt
+        self._stop_run = stop_run
         self._task = asyncio.create_task(self._tell())
 
     def take(self, event: Event) -> None:
@@ -426,8 +465,11 @@ class _Teller:
             await asyncio.sleep(_TELL_SECONDS)
             job = self._job
             try:
-                if isinstance(await self._jobs.now(job.id), End):
-                    await self._interrupt()
+                now = await self._jobs.now(job.id)
+                if isinstance(now, End):
+                    # One that succeeded before is made again: what it made was not handed out.
+                    if now.status is not Status.SUCCEEDED:
+                        await self._stop_run()
                 elif job is not last:
                     await self._jobs.tell(job.id, Now(job.status, job.position, job.step))
                     last = job

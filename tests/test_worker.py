@@ -19,7 +19,7 @@ import pytest
 from generator.ports import free_port
 from templates.gateway.backend import BackendUnavailableError, Status, Work
 from templates.gateway.backend import Worker as WorkerState
-from templates.gateway.job_store import CANCELLED, JobStore
+from templates.gateway.job_store import CANCELLED, End, JobStore
 from templates.utils.comfyui import Engine
 from templates.utils.comfyui_errors import EngineFailed, EngineHung, EngineInterrupted
 from templates.utils.comfyui_process import EngineProcess
@@ -443,6 +443,108 @@ def test_comfyui_hangs(tmp_path: Path) -> None:
         assert second.status is Status.SUCCEEDED
         state = await container.state()
         assert state.last_error == "ComfyUI had stopped answering, and was started again"
+
+    work(with_model(tmp_path), test)
+
+
+# Runs that are stopped, or run again
+
+
+class SlowVolume:
+    """A Volume whose file takes its time."""
+
+    began = False
+
+    async def files(self) -> dict[str, Version]:
+        return {"loras/new.safetensors": (21, 0.0)}
+
+    async def fetch(self, *_: object) -> None:
+        self.began = True
+        await asyncio.sleep(60)
+
+
+async def cancelled_soon(container: Container, run: "asyncio.Task[End]", job: str) -> None:
+    """Cancel a job as a gateway does, and see that its worker lets go of it in time."""
+    await container.jobs.end(job, CANCELLED)
+    start = time.monotonic()
+    assert await run == CANCELLED
+    assert time.monotonic() - start < 2
+
+
+def test_a_run_whose_upload_is_being_fetched_is_cancelled(tmp_path: Path) -> None:
+    async def test(container: Container) -> None:
+        run = asyncio.create_task(container.worker.run(with_lora()))
+        await until(lambda: volume.began)
+        await cancelled_soon(container, run, JOB)
+
+    volume = SlowVolume()
+    work(settings(tmp_path), test, volume)
+
+
+def test_runs_are_cancelled_while_comfyui_is_started_again(tmp_path: Path) -> None:
+    """That which ComfyUI had, and that which came since."""
+
+    async def test(container: Container) -> None:
+        worker = container.worker
+        had = asyncio.create_task(worker.run(slow(0)))
+        await at_work(container, slow(0).job)
+        (said.directory / "main.py").write_text(SLOW, "utf-8")
+        pid = worker._process.pid
+        worker._process.kill()
+        await until(lambda: worker._process.pid != pid)
+        came = asyncio.create_task(worker.run(slow(1)))
+        await asyncio.sleep(0.1)
+        await cancelled_soon(container, came, slow(1).job)
+        await cancelled_soon(container, had, slow(0).job)
+
+    said = with_model(tmp_path)
+    work(said, test)
+
+
+def test_waiting_for_comfyui_is_a_part_of_a_run_s_time(tmp_path: Path) -> None:
+    """Else Modal would end the call before the run can say that it took too long."""
+
+    async def test(container: Container) -> None:
+        worker = container.worker
+        (said.directory / "main.py").write_text(SLOW, "utf-8")
+        pid = worker._process.pid
+        worker._process.kill()
+        await until(lambda: worker._process.pid != pid)
+        end = await worker.run(replace(WORK, timeout=0.5))
+        assert end.failure is not None
+        assert end.failure.code == "engine-timeout"
+
+    said = settings(tmp_path)
+    work(said, test)
+
+
+def test_a_worker_that_cannot_start_answers_also_when_nobody_can_be_told(tmp_path: Path) -> None:
+    async def test(container: Container) -> None:
+        async def put(*_: object, **__: object) -> bool:
+            raise BackendUnavailableError("Modal does not answer")
+
+        container.table.put = put  # type: ignore[method-assign]
+        end = await container.worker.run(WORK)
+        assert end.failure is not None
+        assert end.failure.code == "engine-not-started"
+
+    work(settings(tmp_path, classes={"Missing"}), test)
+
+
+def test_a_run_that_modal_repeats_hands_out_what_it_makes(tmp_path: Path) -> None:
+    """The container before it had told of its success, and ended before it had returned."""
+
+    async def test(container: Container) -> None:
+        await container.jobs.end(slow(0).job, End(Status.SUCCEEDED))
+        end = await container.worker.run(slow(0))
+        assert end.status is Status.SUCCEEDED
+        assert end.result is not None
+        assert len(end.result.outputs) == 1
+        # And when it fails this time, nobody gets a success without outputs.
+        await container.jobs.end(JOB, End(Status.SUCCEEDED))
+        end = await container.worker.run(replace(WORK, graph={}))
+        assert end.failure is not None
+        assert end.failure.code == "output-missing"
 
     work(with_model(tmp_path), test)
 

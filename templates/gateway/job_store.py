@@ -9,7 +9,7 @@ preview, `JOB/preview` is the newest. `worker/PROFILE/GROUP` says how a worker s
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ..utils.comfyui_records import Preview
 from .backend import Failure, Job, Result, Status, Step, UnknownJobError, Work, Worker
@@ -65,8 +65,16 @@ class End:
             return cls(Status.FAILED, failure=made)
         return cls(Status.SUCCEEDED, result=made)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has the outputs that it should have."""
+        return self.result is not None or self.status is not Status.SUCCEEDED
 
-CANCELLED = End(Status.CANCELLED)
+
+CANCELLED: Final = End(Status.CANCELLED)
+NOT_HANDED_OUT: Final = Failure(
+    "output-missing", "the worker ended before it could hand out what it had made"
+)
 
 
 class JobStore:

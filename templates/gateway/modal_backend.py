@@ -19,16 +19,13 @@ from .backend import (
     Work,
     Worker,
 )
-from .job_store import CANCELLED, End, JobStore, Now, Record, job_of
+from .job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now, Record, job_of
 from .modal_events import EventReader, Lists
 
 # How long whoever cancels a job waits for its worker to let go of it.
 _STOP_SECONDS: Final = 3.0
 # How long a result may be on its way from its worker.
 _HANDING_SECONDS: Final = 10.0
-_NOT_HANDED_OUT: Final = Failure(
-    "output-missing", "the worker ended before it could hand out what it had made"
-)
 # What ComfyUI brings files of its own for; nobody here can list them.
 _SHIPPED_FOLDERS: Final = frozenset(("configs",))
 
@@ -134,7 +131,7 @@ class ModalBackend:
         except CallLostError as error:
             # Cancelled jobs end here too, and the store knows of which one that is true.
             end = await self._jobs.end(job, End.of(error.failure))
-            return End.of(_NOT_HANDED_OUT) if end.status is Status.SUCCEEDED else end
+            return End.of(NOT_HANDED_OUT) if end.status is Status.SUCCEEDED else end
 
     def events(
         self, job: str, after: int, *, previews: bool = False
