@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
@@ -233,11 +234,30 @@ def test_a_slow_listener_costs_no_memory() -> None:
             assert sum(len(preview.data) > 10_000 for preview in kept) == 1
             shown = await anext(events)
             assert shown.number is None
+            assert b64decode(json.loads(shown.data)["data"]).endswith(b"99")
             log.show(Preview("4", "image/jpeg", bytes(500_001)))
             log.add(Told("progress", "1"))
             assert (await anext(events)).name == "progress"
             log.close()
             assert [event async for event in events] == []
+
+    asyncio.run(test())
+
+
+def test_previews_come_no_faster_than_they_can_be_seen() -> None:
+    async def test() -> None:
+        log = EventLog()
+        listening = [asyncio.create_task(heard(log, previews=True)) for _ in range(2)]
+        for number in range(50):
+            log.show(Preview("4", "image/jpeg", bytes([number])))
+            await asyncio.sleep(0.01)
+        # The newest comes when it is due, though nothing else happens.
+        await asyncio.sleep(0.3)
+        log.close()
+        for task in listening:
+            pictures = [json.loads(e.data) for e in await task if e.name == "preview"]
+            assert 3 <= len(pictures) <= 6
+            assert pictures[-1]["data"] == b64encode(bytes([49])).decode()
 
     asyncio.run(test())
 
@@ -308,7 +328,7 @@ def tasks_of_requests() -> list[str]:
 
 async def left_by_listeners(log: EventLog) -> None:
     """Wait until nobody listens, and nothing of those who did is left."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS / 2):
         while log._wakers or tasks_of_requests():
             await asyncio.sleep(0.01)
 
@@ -440,7 +460,7 @@ def test_who_does_not_read_is_left(tmp_path: Any, stream: Callable[[str, float],
         host, port = client.base_url.host, client.base_url.port
         _, writer = await asyncio.open_connection(host, port, limit=1024)
         writer.write(b"GET /jobs/%s/events HTTP/1.1\r\nHost: localhost\r\n\r\n" % job.encode())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS / 2):
             while not log._wakers:
                 await asyncio.sleep(0.01)
         assert tasks_of_requests()

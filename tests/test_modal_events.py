@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from templates.gateway import modal_events
+from templates.gateway import events, modal_events
 from templates.gateway.backend import (
     BackendUnavailableError,
     JobEvent,
@@ -31,6 +31,7 @@ NAMES = ["queued", "queued", "started", "node", "progress", "end"]
 def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TELL_SECONDS", "_PREVIEW_SECONDS", "_RETRY_SECONDS", "_HOLD_SECONDS"):
         monkeypatch.setattr(modal_events, name, 0.01)
+    monkeypatch.setattr(events, "_PREVIEW_SECONDS", 0.01)
 
 
 def writer(modal: Modal) -> EventWriter:

@@ -20,13 +20,14 @@ from ..utils.comfyui_records import (
 from ..utils.image_utils import encode_base64
 from .backend import END, JobEvent, engine_name, gpu_of
 
-# Steps are told at most this often, in seconds, and ever more seldom as a run goes on: a day of them
-# is 5,000 events, and what Modal keeps for a job is no more.
+# Steps are told at most this often, in seconds, and ever more seldom as a run goes on: Modal keeps
+# 5,000 events of a job, and so a day of steps is fewer.
 STEP_SECONDS: Final = 0.05
 _STEPS: Final = 400
 _MOST_EVENTS: Final = 4900
 _MOST_STEPS: Final = 4500
-# What is larger is no preview, and would be sent again and again.
+# A listener is shown a preview at most this often, in seconds; what is larger is none.
+_PREVIEW_SECONDS: Final = 0.2
 _MOST_PREVIEW_BYTES: Final = 500_000
 
 
@@ -115,12 +116,13 @@ class EventLog:
     Whoever listens reads at its own pace what is kept here, so a slow one costs no memory.
     """
 
-    __slots__ = ("_events", "_is_closed", "_preview", "_shown", "_wakers")
+    __slots__ = ("_event", "_events", "_is_closed", "_preview", "_wakers")
 
     def __init__(self) -> None:
         self._events: list[Told] = [QUEUED]
         self._preview: Preview | None = None
-        self._shown = 0
+        # The preview as an event, once somebody wants it.
+        self._event: JobEvent | None = None
         self._is_closed = False
         self._wakers: set[asyncio.Event] = set()
 
@@ -135,46 +137,53 @@ class EventLog:
     def show(self, preview: Preview) -> None:
         """Keep a preview in place of the one before."""
         if len(preview.data) <= _MOST_PREVIEW_BYTES:
-            self._preview = preview
-            self._shown += 1
+            self._preview, self._event = preview, None
             self._wake()
 
     def close(self) -> None:
         """Let those who listen go once they have read all; nothing more is to come."""
         self._is_closed = True
-        self._preview = None
+        self._preview = self._event = None
         self._wake()
 
     async def listen(self, after: int, *, previews: bool = False) -> AsyncGenerator[JobEvent, None]:
         """Yield the events that come after a number, until the log is closed."""
         waker = asyncio.Event()
         self._wakers.add(waker)
-        shown = 0
+        shown: Preview | None = None
+        shown_at = -_PREVIEW_SECONDS
         try:
             while True:
                 waker.clear()
                 while after < len(self._events):
                     after += 1
                     yield JobEvent(after, *self._events[after - 1])
-                if previews and self._preview and shown != self._shown:
-                    shown = self._shown
-                    yield _shown(self._preview)
-                    continue
+                pause = None
+                if previews and self._preview is not None and self._preview is not shown:
+                    pause = shown_at + _PREVIEW_SECONDS - time.monotonic()
+                    if pause <= 0:
+                        shown, shown_at = self._preview, time.monotonic()
+                        yield self._shown(shown)
+                        continue
                 if self._is_closed:
                     return
-                await waker.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await waker.wait()
         finally:
             self._wakers.discard(waker)
+
+    def _shown(self, preview: Preview) -> JobEvent:
+        """Return the newest preview as an event, which is made once for all who listen."""
+        if self._event is None:
+            data = encode_base64(preview.data)
+            about = {"node": preview.node, "media_type": preview.media_type, "data": data}
+            self._event = JobEvent(None, *_told("preview", **about))
+        return self._event
 
     def _wake(self) -> None:
         for waker in self._wakers:
             waker.set()
-
-
-def _shown(preview: Preview) -> JobEvent:
-    data = encode_base64(preview.data)
-    told = _told("preview", node=preview.node, media_type=preview.media_type, data=data)
-    return JobEvent(None, *told)
 
 
 def _told(name: str, **data: Any) -> Told:
