@@ -248,10 +248,18 @@ class Gateway:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for; `body_mb` in MB (powers of 1000)."""
+    """What one request may ask for, and how many; `body_mb` in MB (powers of 1000).
+
+    `jobs` run or wait at a time, `jobs_per_key` of one key; of the last two, 0 is no limit.
+    """
 
     body_mb: int
     media_pixels: int
+    text_characters: int
+    output_pixels: int
+    jobs: int
+    jobs_per_key: int
+    requests_per_minute: int
 
 
 @dataclass(frozen=True)

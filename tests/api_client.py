@@ -69,9 +69,10 @@ class Recorder:
         self.backend = backend
         self.works: list[Any] = []
 
-    async def submit(self, work: Any) -> None:
+    async def submit(self, work: Any, room: Any) -> str:
         self.works.append(work)
-        await self.backend.submit(work)
+        job: str = await self.backend.submit(work, room)
+        return job
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)

@@ -13,6 +13,7 @@ from templates.gateway.backend import (
     Failure,
     JobEndedError,
     Result,
+    Room,
     Status,
     Step,
     UnknownJobError,
@@ -27,6 +28,7 @@ from .api_client import asked, new_app
 
 JOB = "job_0123456789abcdefghjkmnpqrs"
 WORK = Work(JOB, "/picture", {}, {}, 7, "l40s", 60.0, "ann")
+ROOM = Room(10, 0)
 RESULT = Result((Text("1", "text", "made"),), 1.0, 0.0, "L40S", 0.1, "comfyui/0.3.71", False)
 SUCCEEDED = End(Status.SUCCEEDED, result=RESULT)
 FAILED = End(Status.FAILED, failure=Failure("node-failed", "no face"))
@@ -143,7 +145,7 @@ class Modal:
 def test_a_job_from_its_start_to_its_end() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         queued = await modal.backend.wait(JOB, 0)
         assert (queued.status, queued.route, queued.owner) == (Status.QUEUED, "/picture", "ann")
         await modal.store.tell(JOB, Now(Status.RUNNING, step=Step("4", "KSampler", 1, 4)))
@@ -164,7 +166,7 @@ def test_a_job_from_its_start_to_its_end() -> None:
 def test_outputs_lie_in_the_call_alone() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         await modal.work(SUCCEEDED)
         assert "made" not in repr(modal.table.entries)
 
@@ -177,7 +179,7 @@ def test_who_ends_a_job_first_decides(first: str) -> None:
 
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         if first == "worker":
             await modal.work(SUCCEEDED)
             with pytest.raises(JobEndedError):
@@ -197,7 +199,7 @@ def test_who_ends_a_job_first_decides(first: str) -> None:
 def test_many_races_have_one_winner_each() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         ends = await asyncio.gather(
             *(modal.store.end(JOB, end) for end in (CANCELLED, SUCCEEDED, FAILED) * 5)
         )
@@ -211,7 +213,7 @@ def test_a_result_that_is_on_its_way() -> None:
 
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         await modal.store.end(JOB, SUCCEEDED)
         polls: list[None] = []
 
@@ -232,7 +234,7 @@ def test_a_call_that_is_lost(is_cancelled: bool) -> None:
 
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         if is_cancelled:
             await modal.backend.cancel(JOB)
             assert modal.calls.cancelled == ["fc-1"]
@@ -252,7 +254,7 @@ def test_a_result_that_is_lost_on_its_way() -> None:
 
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         await modal.store.end(JOB, SUCCEEDED)
         modal.calls.ends["fc-1"] = CallLostError(LOST)
         for gateway in (modal.backend, modal.gateway()):
@@ -267,7 +269,7 @@ def test_a_result_that_is_lost_on_its_way() -> None:
 def test_a_reason_stays_the_first() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         await modal.store.end(JOB, FAILED)
         modal.calls.ends["fc-1"] = CallLostError(LOST)
         assert (await modal.backend.wait(JOB, 1)).failure == FAILED.failure
@@ -281,7 +283,7 @@ def test_what_is_kept_no_longer() -> None:
         for job in (JOB, "worker/l40s/", f"{JOB}/end", ""):
             with pytest.raises(UnknownJobError):
                 await modal.backend.wait(job, 0)
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         modal.calls.ends["fc-1"] = UnknownJobError("fc-1")
         with pytest.raises(UnknownJobError):
             await modal.backend.wait(JOB, 0)
@@ -292,7 +294,7 @@ def test_what_is_kept_no_longer() -> None:
 def test_a_failed_job_keeps_its_reason_without_its_call() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         await modal.store.end(JOB, FAILED)
         found = await modal.backend.wait(JOB, 0)
         assert (found.status, found.failure) == (Status.FAILED, FAILED.failure)
@@ -327,7 +329,7 @@ def test_model_files_are_the_declared_ones_where_nothing_is_uploaded() -> None:
 def test_a_record_holds_the_call_and_no_job_does() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         record = await modal.store.record(JOB)
         assert isinstance(record, Record)
         assert record.call == "fc-1"
@@ -341,9 +343,10 @@ def test_respond_async_is_a_job_however_soon_it_ends(end: End) -> None:
     """A worker may be done before its gateway has noted the job."""
 
     class InstantBackend(ModalBackend):
-        async def submit(self, work: Work) -> None:
-            await super().submit(work)
-            modal.calls.ends["fc-1"] = await modal.store.end(work.job, end)
+        async def submit(self, work: Work, room: Room) -> str:
+            job = await super().submit(work, room)
+            modal.calls.ends["fc-1"] = await modal.store.end(job, end)
+            return job
 
     modal = Modal()
     modal.backend = InstantBackend(modal.calls, modal.store, modal.lists, workers=[("l40s", "")])
@@ -368,12 +371,16 @@ def test_a_job_that_cannot_be_recorded_is_not_run() -> None:
     async def test() -> None:
         modal = Modal()
 
-        async def put(*_: object, **__: object) -> bool:
-            raise BackendUnavailableError("Modal does not answer")
+        put = modal.table.put
 
-        modal.table.put = put  # type: ignore[method-assign]
+        async def refuse(key: str, value: Any, **options: Any) -> bool:
+            if key == JOB:
+                raise BackendUnavailableError("Modal does not answer")
+            return await put(key, value, **options)
+
+        modal.table.put = refuse  # type: ignore[method-assign]
         with pytest.raises(BackendUnavailableError):
-            await modal.backend.submit(WORK)
+            await modal.backend.submit(WORK, ROOM)
         assert modal.calls.cancelled == ["fc-1"]
 
     run(test())

@@ -15,7 +15,7 @@ from .graphs import check_graphs
 from .lock import check_lock, check_resolved, packs_by_group
 from .models import check_declarations, check_unlocked, check_unused, families_of
 from .names import check_names, check_references
-from .params import check_params
+from .params import check_params, with_text_limit
 from .settings import check_settings, check_timeout
 from .uses import Uses, check_uses
 from .variants import LeftOut, check_variants
@@ -116,6 +116,8 @@ def _check_workflow(
     faults += check_links(workflow, classes)
     faults += check_references(workflow, models, settings)
     faults += check_timeout(workflow, settings)
+    if settings:
+        workflow = with_text_limit(workflow, settings.limits.text_characters)
     params, wrong = check_params(workflow, classes)
     faults += wrong
     workflow = replace(workflow, params=params)

@@ -29,6 +29,17 @@ _INSTEAD: Final = {
 }
 
 
+def with_text_limit(workflow: Workflow, characters: int) -> Workflow:
+    """Return a workflow whose texts have a longest length, those of options excepted."""
+    params = {
+        name: replace(param, max_length=characters)
+        if param.type == "string" and param.max_length is None and not param.enum
+        else param
+        for name, param in workflow.params.items()
+    }
+    return replace(workflow, params=params)
+
+
 def check_params(
     workflow: Workflow, classes: Mapping[str, ClassType]
 ) -> tuple[dict[str, Param], list[Diagnostic]]:

@@ -22,6 +22,14 @@ _WIDER: Final = frozenset(
         ("model", "string"),
     )
 )
+_LIMITS: Final = {
+    "max_body_bytes": "largest body in bytes",
+    "max_media_pixels": "most pixels of media",
+    "max_output_pixels": "most pixels that are made",
+    "max_jobs": "most jobs at a time",
+    "max_jobs_per_key": "most jobs of a key at a time",
+    "max_requests_per_minute": "most requests of a key in a minute",
+}
 _BOUNDS: Final = {
     "minimum": "minimum",
     "minLength": "shortest length",
@@ -99,15 +107,21 @@ def app_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
         changes.append(Change(f"pages of {origin} may not ask any more", breaking=True))
     for origin in sorted({*new["cors_origins"]} - {*old["cors_origins"]}):
         changes.append(Change(f"pages of {origin} may ask"))
-    words = {"max_body_bytes": "largest body in bytes", "max_media_pixels": "most pixels"}
-    for key, word in words.items():
-        if old[key] != new[key]:
-            text = f"{word}: {old[key]:,} → {new[key]:,}"
-            changes.append(Change(text, breaking=new[key] < old[key]))
+    for key, word in _LIMITS.items():
+        # An older generator knew fewer of them; 0 is no limit.
+        before, after = old.get(key, 0), new[key]
+        if before != after:
+            text = f"{word}: {_limit(before)} → {_limit(after)}"
+            is_lower = bool(after) and (not before or after < before)
+            changes.append(Change(text, breaking=is_lower and key in old))
     if old["deadline"] != new["deadline"]:
         text = f"seconds until a request gets a job: {old['deadline']} → {new['deadline']}"
         changes.append(Change(text))
     return changes
+
+
+def _limit(number: int) -> str:
+    return f"{number:,}" if number else "none"
 
 
 def _param_changes(what: str, old: Schema, new: Schema) -> Iterator[Change]:

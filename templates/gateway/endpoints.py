@@ -1,6 +1,7 @@
 """Endpoints: a request is checked, becomes a graph, and runs as a job."""
 
 import asyncio
+from dataclasses import replace
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -8,11 +9,13 @@ from starlette.responses import Response
 
 from ..graph.convert import is_ui
 from ..graph.prompt import NoPositiveTextError
+from ..params import Request as Item
 from ..params import media_fields
 from .access import owner_of
-from .backend import Backend, Work, new_job_id
+from .backend import Backend, Key, Work, new_job_id
 from .bodies import Body, read_body
-from .items import FILES, read_files, read_item, read_media
+from .idempotency import fingerprint, key_of
+from .items import FILES, Uploads, read_files, read_item, read_media
 from .jobs import reply, while_connected
 from .media import MediaFile
 from .openapi import endpoint_operation
@@ -27,15 +30,26 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
     takes_media = bool(endpoint.graph or media_fields(endpoint.request))
 
     async def run(request: Request) -> Response:
+        owner = owner_of(request)
+        gateway.rate.take(owner)
         if not endpoint.enabled:
             hint = f"its owner can set enabled: true in {endpoint.file}"
             raise Problem("workflow-off", f"{endpoint.route} is switched off; {hint}")
+        text = key_of(request)
         body = await read_body(request, gateway.max_body_bytes)
-        making = _work(gateway, backend, endpoint, request, body)
-        # Media take their time, and are fetched for nobody who has gone.
-        work = await (while_connected(request, making) if takes_media else making)
-        await backend.submit(work)
-        return await reply(gateway, backend, request, work.job)
+        item, uploads = await _item(gateway, endpoint, body)
+        key = Key(text, fingerprint(endpoint.route, item, uploads)) if text else None
+        job = await backend.keyed(owner, key) if key else None
+        if job is None:
+            making = _work(gateway, backend, endpoint, item, uploads)
+            # Media take their time, and are fetched for nobody who has gone.
+            work = await (while_connected(request, making) if takes_media else making)
+            work = replace(work, owner=owner, key=key)
+            job = await backend.submit(work, gateway.limits.room)
+        if key:
+            # Who has sent a key may ask again with it.
+            gateway.listeners.keep(job)
+        return await reply(gateway, backend, request, job)
 
     app.add_api_route(
         endpoint.route,
@@ -46,23 +60,30 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
     )
 
 
+async def _item(gateway: Gateway, endpoint: Endpoint, body: Body) -> tuple[Item, Uploads]:
+    """Return the params of a request, and what was uploaded with it.
+
+    Raises:
+        Problem: when a param is wrong.
+    """
+    param = endpoint.graph_param
+    if param is None:
+        return read_item(endpoint.request, body)
+    _check_wrapped(body.values, param)
+    # A graph may be large; others are answered while it is read and checked.
+    return await asyncio.to_thread(
+        read_item, endpoint.request, body, param, gateway.graphs.converted
+    )
+
+
 async def _work(
-    gateway: Gateway, backend: Backend, endpoint: Endpoint, request: Request, body: Body
+    gateway: Gateway, backend: Backend, endpoint: Endpoint, item: Item, uploads: Uploads
 ) -> Work:
     """Return what a request wants done; nothing has been started yet.
 
     Raises:
         Problem: when it cannot be done.
     """
-    if param := endpoint.graph_param:
-        _check_wrapped(body.values, param)
-        # A graph may be large; others are answered while it is read and checked.
-        reading = asyncio.to_thread(
-            read_item, endpoint.request, body, param, gateway.graphs.converted
-        )
-        item, uploads = await reading
-    else:
-        item, uploads = read_item(endpoint.request, body)
     item, files = await read_media(gateway.media, item, uploads)
     graph_files: dict[str, MediaFile] = {}
     if endpoint.graph:
@@ -71,6 +92,7 @@ async def _work(
         graph = endpoint.build(item)
     except NoPositiveTextError as error:
         raise Problem("bad-graph", str(error), [Fault(pointer("prompt"), str(error))]) from error
+    gateway.graphs.check_size(endpoint.route, graph, endpoint.graph_param, gateway.limits)
     if param := endpoint.graph_param:
         names = {name: file.name for name, file in graph_files.items()}
         graph = gateway.graphs.placed(graph, param, names)
@@ -86,7 +108,6 @@ async def _work(
         profile=endpoint.profile,
         group=endpoint.group,
         timeout=endpoint.timeout,
-        owner=owner_of(request),
     )
 
 

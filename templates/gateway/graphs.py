@@ -18,6 +18,7 @@ from ..graph.records import Graph
 from ..graph.words import did_you_mean, show
 from ..params import Request
 from .backend import Backend, UnreadModelError
+from .limits import Limits, Size, sizes
 from .problems import Fault, Problem, pointer
 
 # Texts that nodes of packs take for a path.
@@ -126,6 +127,41 @@ class Graphs:
                     break
         if faults:
             raise Problem("bad-graph", _summary(faults), faults)
+
+    def check_size(self, route: str, graph: Graph, param: str | None, limits: Limits) -> None:
+        """See that no node of a graph makes more pixels than one may, or reads too long a text.
+
+        The graph comes from a caller if it has a `param`.
+
+        Raises:
+            Problem: when it does.
+        """
+        faults: list[Fault] = []
+        for size in sizes(graph):
+            if size.pixels > limits.output_pixels:
+                faults += self._too_large(route, size, param, limits.output_pixels)
+        if param:
+            faults += self._too_long(graph, param, limits.text_characters)
+        if faults:
+            code = "bad-graph" if param else "bad-params"
+            raise Problem(code, str(faults[0]), faults)
+
+    def _too_large(self, route: str, size: Size, param: str | None, most: int) -> Iterator[Fault]:
+        """Yield a fault for each number of a size that the caller can change."""
+        detail = f"{size} are too many; at most {most:,} are made"
+        sources = self.sources.get(route, {})
+        for node, name, _ in size.numbers:
+            if param:
+                yield _at(param, node, name, "too-many-pixels", detail)
+                continue
+            for one in sources.get(node, {}).get("inputs", {}).get(name, {}).get("params", ()):
+                yield Fault(pointer(one), detail, {"code": "too-many-pixels"})
+
+    def _too_long(self, graph: Graph, param: str, most: int) -> Iterator[Fault]:
+        for node, name, value, taken in self._inputs(graph):
+            if taken.multiline and isinstance(value, str) and len(value) > most:
+                detail = f"this text has {len(value):,} characters; at most {most:,} are read"
+                yield _at(param, node, name, "string_too_long", detail)
 
     def placed(self, graph: Graph, param: str, names: Mapping[str, str]) -> Graph:
         """Return a graph that names its input files as the gateway does.

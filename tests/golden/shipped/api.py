@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from . import config
 from .gateway.access import Access, access_of
 from .gateway.app import Settings, new_app
-from .gateway.backend import Backend
+from .gateway.backend import Backend, Room
+from .gateway.limits import Limits
 from .gateway.serve import main
 from .handlers.flux import setup_flux_endpoints
 from .handlers.instantid import setup_instantid_endpoints
@@ -28,6 +29,12 @@ SETTINGS = Settings(
     deadline=config.DEADLINE,
     max_body_bytes=config.MAX_BODY_BYTES,
     max_media_pixels=config.MAX_MEDIA_PIXELS,
+    limits=Limits(
+        text_characters=config.MAX_TEXT_CHARACTERS,
+        output_pixels=config.MAX_OUTPUT_PIXELS,
+        requests_per_minute=config.MAX_REQUESTS_PER_MINUTE,
+        room=Room(config.MAX_JOBS, config.MAX_JOBS_PER_KEY),
+    ),
     cors_origins=config.CORS_ORIGINS,
 )
 

@@ -23,22 +23,23 @@ class QuotesRequest(Request):
 
     prompt: str = Field(
         "\"'\\\r\n\t\x00\u2028\u202e{{ x }}{% y %}{# z #}\"\"\"''' ${not_a_slot} 🦊 é",
+        max_length=10000,
         description='"""\\N{DIGIT ONE} {prompt} %s \u202etxt\u2066 {{ 7*7 }} ${prompt}',
         examples=['"', "'", "\\", "{{ }}", '"""', "🦊"],
     )
     choice: Literal["it's", '"quoted"', "{{ x }}", "a\\b", "${y}", ""] = Field("{{ x }}")
-    affixed: str = Field("")
-    matched: str = Field('"a"', pattern="^[\"'\\\\a-z{}]*$")
+    affixed: str = Field("", max_length=10000)
+    matched: str = Field('"a"', max_length=10000, pattern="^[\"'\\\\a-z{}]*$")
     ratio: Annotated[float, Options((0.5, 1, 2.25))] = Field(1.0)
     count: Annotated[int, Options((1, 2, 4))] = Field(4)
     flag: bool = Field(True)
-    json_: str = Field("", alias="json")
+    json_: str = Field("", alias="json", max_length=10000)
     copy_: int = Field(0, alias="copy", ge=-5, le=5)
-    class_: str = Field("class", alias="class")
+    class_: str = Field("class", alias="class", max_length=10000)
     model_config_: bool = Field(False, alias="model_config")
-    str_: str = Field("str", alias="str")
-    item: str = Field("item")
-    text: str = Field("text")
+    str_: str = Field("str", alias="str", max_length=10000)
+    item: str = Field("item", max_length=10000)
+    text: str = Field("text", max_length=10000)
 
 
 def build_quotes_workflow(item: QuotesRequest | Mapping[str, Any]) -> Graph:

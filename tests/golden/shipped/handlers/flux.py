@@ -24,10 +24,15 @@ class FluxRequest(Request):
     """What POST /flux takes."""
 
     prompt: str = Field(
-        min_length=1, description="What the picture shows.", examples=["a red fox in the snow"]
+        min_length=1,
+        max_length=10000,
+        description="What the picture shows.",
+        examples=["a red fox in the snow"],
     )
     negative_prompt: str = Field(
-        "", description="What the picture must not show; it has an effect when cfg is above 1."
+        "",
+        max_length=10000,
+        description="What the picture must not show; it has an effect when cfg is above 1.",
     )
     width: int = Field(1024, ge=16, le=2048, multiple_of=8, description="Width in pixels.")
     height: int = Field(1024, ge=16, le=2048, multiple_of=8, description="Height in pixels.")
@@ -96,10 +101,15 @@ class FluxDevRequest(Request):
     """What POST /flux-dev takes."""
 
     prompt: str = Field(
-        min_length=1, description="What the picture shows.", examples=["a red fox in the snow"]
+        min_length=1,
+        max_length=10000,
+        description="What the picture shows.",
+        examples=["a red fox in the snow"],
     )
     negative_prompt: str = Field(
-        "", description="What the picture must not show; it has an effect when cfg is above 1."
+        "",
+        max_length=10000,
+        description="What the picture must not show; it has an effect when cfg is above 1.",
     )
     width: int = Field(1024, ge=16, le=2048, multiple_of=8, description="Width in pixels.")
     height: int = Field(1024, ge=16, le=2048, multiple_of=8, description="Height in pixels.")

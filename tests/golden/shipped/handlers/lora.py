@@ -24,10 +24,15 @@ class FluxLoraRequest(Request):
     ONE_OF = (("lora_id", "lora_name"),)
 
     prompt: Stripped = Field(
-        min_length=1, description="What the picture shows.", examples=["a red fox in the snow"]
+        min_length=1,
+        max_length=10000,
+        description="What the picture shows.",
+        examples=["a red fox in the snow"],
     )
     negative_prompt: str = Field(
-        "", description="What the picture must not show; it has an effect when cfg is above 1."
+        "",
+        max_length=10000,
+        description="What the picture must not show; it has an effect when cfg is above 1.",
     )
     width: int = Field(1024, ge=16, le=2048, multiple_of=8, description="Width in pixels.")
     height: int = Field(1024, ge=16, le=2048, multiple_of=8, description="Height in pixels.")
@@ -61,7 +66,9 @@ class FluxLoraRequest(Request):
         1.0, ge=-100.0, le=100.0, description="How strongly the LoRA changes the model."
     )
     trigger_word: Stripped = Field(
-        "", description="Word that the LoRA was trained on; it goes before the prompt."
+        "",
+        max_length=10000,
+        description="Word that the LoRA was trained on; it goes before the prompt.",
     )
 
 

@@ -23,10 +23,11 @@ class Wan2Request(Request):
 
     prompt: str = Field(
         min_length=1,
+        max_length=10000,
         description="What the video shows.",
         examples=["a red fox runs through the snow"],
     )
-    negative_prompt: str = Field("", description="What the video must not show.")
+    negative_prompt: str = Field("", max_length=10000, description="What the video must not show.")
     width: int = Field(832, ge=16, le=1280, multiple_of=16, description="Width in pixels.")
     height: int = Field(480, ge=16, le=1280, multiple_of=16, description="Height in pixels.")
     length: Annotated[int, Step(4, start=1)] = Field(

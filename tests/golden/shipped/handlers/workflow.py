@@ -29,7 +29,9 @@ class WorkflowRequest(Request):
         )
     )
     prompt: str | None = Field(
-        None, description="Replaces the positive text of the graph; the negative stays as it is."
+        None,
+        max_length=10000,
+        description="Replaces the positive text of the graph; the negative stays as it is.",
     )
     files: Files = Field(
         default_factory=dict,
