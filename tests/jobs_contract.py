@@ -5,6 +5,7 @@ A backend joins with a fixture `served` in its module, and a class that inherits
 
 import json
 import re
+import secrets
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from .api_client import JSON, problem, size
+from .api_client import AS_JSON, JSON, problem, size
 
 SECONDS = 30
 ASYNC = {"Prefer": "respond-async"}
@@ -159,15 +160,21 @@ graph:
 """
 
 
-def write_project(root: Path, *, real: bool = False) -> Path:
+def write_project(
+    root: Path,
+    *,
+    real: bool = False,
+    gpu: str = GPU_YAML,
+    more: Mapping[str, str] | None = None,
+) -> Path:
     """Write the project that the tests ask, and return its folder.
 
-    `real` says that a real ComfyUI with probe_nodes runs it.
+    `real` says that a real ComfyUI with probe_nodes runs it; `more` are workflows by their names.
     """
     (root / "workflows").mkdir(parents=True)
-    (root / "gpu.yaml").write_text(GPU_YAML, encoding="utf-8")
+    (root / "gpu.yaml").write_text(gpu, encoding="utf-8")
     (root / "models.yaml").write_text(PROBE_YAML if real else MODELS_YAML, encoding="utf-8")
-    workflows = WORKFLOWS | ({"slow": SLOW_PROBE} if real else {})
+    workflows = WORKFLOWS | ({"slow": SLOW_PROBE} if real else {}) | dict(more or {})
     for name, text in workflows.items():
         (root / "workflows" / f"{name}.yaml").write_text(text, encoding="utf-8")
     return root
@@ -227,6 +234,10 @@ class Jobs:
 
     def delete(self, job: str, owner: str = "ann") -> httpx.Response:
         return self.ask("DELETE", f"/jobs/{job}", None, owner)
+
+    def key(self) -> str:
+        """Return an idempotency key that was not used before."""
+        return secrets.token_hex(8)
 
     def color(self) -> int:
         """Return a number that no other request of the test has."""
@@ -715,6 +726,128 @@ class JobsContract:
             problem(reply, 422, "bad-params")
             assert "location" not in reply.headers
             assert "x-job-id" not in reply.headers
+
+    # Asking again, with the same key
+
+    def test_a_request_that_is_sent_again(self, jobs: Jobs) -> None:
+        """Its reply is that of the first, down to the seed that was drawn for it."""
+        key = jobs.key()
+        first, *others = [
+            jobs.post("/slow", {"steps": 2}, idempotency_key=sent)
+            for sent in (key, key, f'"{key}"')
+        ]
+        assert first.status_code == 200, first.text
+        for again in others:
+            assert again.status_code == 200
+            assert _of_job(again) == _of_job(first)
+            assert again.content == first.content
+        again = jobs.post("/slow", {"steps": 2}, idempotency_key=key, prefer="respond-async")
+        assert (again.status_code, again.json()["status"]) == (202, "succeeded")
+        assert again.json()["job"] == first.headers["x-job-id"]
+        without = jobs.post("/slow", {"steps": 2})
+        assert without.headers["x-job-id"] != first.headers["x-job-id"]
+
+    def test_many_requests_at_once_with_one_key(self, jobs: Jobs) -> None:
+        """They all wait for the same run."""
+        key, body = jobs.key(), {"steps": 30}
+        with ThreadPoolExecutor(8) as pool:
+            replies = list(
+                pool.map(lambda _: jobs.post("/slow", body, idempotency_key=key), range(8))
+            )
+        assert {reply.status_code for reply in replies} == {200}
+        assert len({reply.headers["x-job-id"] for reply in replies}) == 1
+        assert len({reply.content for reply in replies}) == 1
+
+    def test_how_a_request_is_written_does_not_count(self, jobs: Jobs) -> None:
+        key = jobs.key()
+        first = jobs.post("/slow", {"steps": 2, "seed": 7}, idempotency_key=key)
+        headers = jobs.headers(more={"Idempotency-Key": key})
+        text = b' {"seed": 7,\n "steps": 2}'
+        fields = {"steps": (None, "2"), "seed": (None, "7")}
+        for again in (
+            jobs.client.post("/slow", content=text, headers=headers | AS_JSON),
+            jobs.client.post("/slow", files=fields, headers=headers),
+        ):
+            assert again.status_code == 200, again.text
+            assert again.headers["x-job-id"] == first.headers["x-job-id"]
+
+    def test_a_key_stands_for_one_request(self, jobs: Jobs) -> None:
+        key = jobs.key()
+        job = jobs.post("/slow", {"seed": 1}, idempotency_key=key, prefer="respond-async")
+        for path, body in [("/slow", {"seed": 2}), ("/slow", {}), ("/picture", {"color": 1})]:
+            document = problem(
+                jobs.post(path, body, idempotency_key=key), 409, "idempotency-conflict"
+            )
+            assert key in document["detail"]
+        again = jobs.post("/slow", {"seed": 1}, idempotency_key=key, prefer="respond-async")
+        assert again.json()["job"] == job.json()["job"]
+
+    def test_keys_of_others_are_others(self, jobs: Jobs) -> None:
+        """Nobody learns of another's request by its key."""
+        key, body = jobs.key(), {"steps": 2}
+        first = jobs.post("/slow", body, idempotency_key=key)
+        theirs = jobs.post("/slow", body, "bob", idempotency_key=key)
+        other = jobs.post("/slow", {"steps": 3}, "bob", idempotency_key=key)
+        assert theirs.status_code == 200
+        assert theirs.headers["x-job-id"] != first.headers["x-job-id"]
+        problem(other, 409, "idempotency-conflict")
+        problem(jobs.get(f"/jobs/{first.headers['x-job-id']}", "bob"), 404, "unknown-job")
+
+    def test_one_of_two_callers_leaves(self, jobs: Jobs) -> None:
+        """The run goes on for the other, and for who comes back with the key."""
+        key, body = jobs.key(), {"steps": 60}
+
+        def ask(seconds: float) -> httpx.Response:
+            headers = jobs.headers(more={"Idempotency-Key": key})
+            url = f"{jobs.served.url}/slow"
+            return httpx.post(url, json=body, headers=headers, timeout=seconds)
+
+        with ThreadPoolExecutor(1) as pool:
+            staying = pool.submit(ask, SECONDS)
+            time.sleep(0.2)
+            with pytest.raises(httpx.ReadTimeout):
+                ask(0.3)
+            first = staying.result()
+        assert first.status_code == 200, first.text
+        assert ask(SECONDS).headers["x-job-id"] == first.headers["x-job-id"]
+        key = jobs.key()
+        with pytest.raises(httpx.ReadTimeout):
+            ask(0.4)
+        assert ask(SECONDS).status_code == 200
+
+    def test_a_failure_is_not_tried_again(self, jobs: Jobs) -> None:
+        key, body = jobs.key(), {"color": jobs.color()}
+        first, again = (jobs.post("/failing", body, idempotency_key=key) for _ in range(2))
+        assert problem(first, 500, "node-failed") == problem(again, 500, "node-failed")
+        key = jobs.key()
+        job = jobs.post("/slow", {}, idempotency_key=key, prefer="respond-async").json()["job"]
+        assert jobs.delete(job).status_code == 200
+        document = problem(jobs.post("/slow", {}, idempotency_key=key), 409, "job-cancelled")
+        assert document["job"] == job
+
+    def test_what_is_refused_uses_no_key(self, jobs: Jobs) -> None:
+        key = jobs.key()
+        problem(jobs.post("/picture", {}, idempotency_key=key), 422, "bad-params")
+        assert jobs.picture(idempotency_key=key).status_code == 200
+
+    @pytest.mark.parametrize("key", ["", "a b", "a,b", '"a', 'a"', '""', "a\\b", "x" * 256])
+    def test_what_is_no_key(self, jobs: Jobs, key: str) -> None:
+        reply = jobs.post("/picture", {"color": 1}, idempotency_key=key)
+        assert "Idempotency-Key" in problem(reply, 400, "bad-request")["detail"]
+
+    def test_the_longest_key(self, jobs: Jobs) -> None:
+        key = jobs.key()
+        key += "~" * (255 - len(key))
+        color = jobs.color()
+        first, again = (
+            jobs.post("/picture", {"color": color}, idempotency_key=key) for _ in range(2)
+        )
+        assert first.headers["x-job-id"] == again.headers["x-job-id"]
+
+    def test_two_keys_of_one_request(self, jobs: Jobs) -> None:
+        headers = [*jobs.headers().items(), ("Idempotency-Key", "a"), ("Idempotency-Key", "a")]
+        reply = jobs.client.post("/picture", json={"color": 1}, headers=headers)
+        problem(reply, 400, "bad-request")
 
     # What is kept
 
