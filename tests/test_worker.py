@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from generator.ports import free_port
-from templates.gateway.backend import BackendUnavailableError, Status, Work
+from templates.gateway.backend import BackendUnavailableError, Key, Status, Work
 from templates.gateway.backend import Worker as WorkerState
-from templates.gateway.job_store import CANCELLED, End, JobStore
+from templates.gateway.job_store import CANCELLED, End, JobStore, Record
 from templates.utils.comfyui import Engine
 from templates.utils.comfyui_errors import EngineFailed, EngineHung, EngineInterrupted
 from templates.utils.comfyui_process import EngineProcess
@@ -132,6 +132,35 @@ def test_a_run(tmp_path: Path) -> None:
         state = await container.state()
         assert (state.ready, state.engine) == (True, "preview")
         assert container.retired == 0
+
+    work(settings(tmp_path), test)
+
+
+def test_one_of_two_calls_for_a_job_runs(tmp_path: Path) -> None:
+    """Two gateways have called for it; so the job knows one of them, or else the first to come."""
+
+    async def test(container: Container) -> None:
+        keyed = replace(WORK, key=Key("a", "b"))
+        await container.jobs.add(JOB, Record.of(keyed, "fc-2", 0.0))
+        assert await container.worker.run(keyed, "fc-1") == CANCELLED
+        assert (await container.worker.run(keyed, "fc-2")).status is Status.SUCCEEDED
+        other = replace(keyed, job=f"{JOB[:-1]}2")
+        assert (await container.worker.run(other, "fc-3")).status is Status.SUCCEEDED
+        assert await container.worker.run(other, "fc-4") == CANCELLED
+        assert (await container.jobs.record(other.job)).call == "fc-3"
+
+    work(settings(tmp_path), test)
+
+
+def test_a_run_that_may_be_another_s_is_not_run(tmp_path: Path) -> None:
+    async def test(container: Container) -> None:
+        async def put(*_: object, **__: object) -> bool:
+            raise BackendUnavailableError("Modal does not answer")
+
+        container.table.put = put  # type: ignore[method-assign]
+        end = await container.worker.run(replace(WORK, key=Key("a", "b")), "fc-1")
+        assert end.failure is not None
+        assert end.failure.code == "engine-unreachable"
 
     work(settings(tmp_path), test)
 

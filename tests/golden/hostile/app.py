@@ -79,7 +79,7 @@ class WorkerHooks:
     @modal.method()
     async def run(self, work: "Work") -> "End":
         """Run a graph. A call that is cancelled interrupts it."""
-        return await self.worker.run(work)
+        return await self.worker.run(work, modal.current_function_call_id() or "")
 
     @modal.exit()
     async def stop(self) -> None:

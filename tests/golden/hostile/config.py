@@ -41,3 +41,10 @@ AUTH: Final = "none"
 CORS_ORIGINS: Final[list[str]] = ["https://app.example.com"]
 MAX_BODY_BYTES: Final = 5000000
 MAX_MEDIA_PIXELS: Final = 50000000
+MAX_TEXT_CHARACTERS: Final = 10000
+# Of all frames of what one node makes.
+MAX_OUTPUT_PIXELS: Final = 150000000
+MAX_JOBS: Final = 200
+# Of one key; 0 is no limit.
+MAX_JOBS_PER_KEY: Final = 100
+MAX_REQUESTS_PER_MINUTE: Final = 6000

@@ -30,7 +30,7 @@ from .gateway.backend import (
 )
 from .gateway.backend import Worker as WorkerState
 from .gateway.events import Narrator
-from .gateway.job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now
+from .gateway.job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now, Record
 from .gateway.modal_events import TELL_SECONDS, EventWriter, Lists
 from .graph.catalog import Catalog, open_catalog
 from .utils.comfyui import Engine
@@ -221,11 +221,22 @@ class Worker:
         await self._engine.close()
         await self._process.stop()
 
-    async def run(self, work: Work) -> End:
+    async def run(self, work: Work, call: str = "") -> End:
         """Run a graph, and return how that ended.
 
         A run whose caller is cancelled is stopped, and so is one whose job has ended otherwise.
+        `call` is Modal's id of this call. Of work with an idempotency key, two gateways may have
+        called for the same job, and one of the calls is its.
         """
+        if work.key and call:
+            try:
+                is_first = await self._jobs.add(work.job, Record.of(work, call, time.time()))
+            except BackendUnavailableError as error:
+                detail = "nobody could say whether the job runs elsewhere; nothing was run"
+                _log.warning("job %s: %s: %s", work.job, detail, error)
+                return End.of(Failure("engine-unreachable", detail))
+            if not is_first:
+                return CANCELLED
         narrator = Narrator(lambda: self._info, self._settings.prices, step_seconds=TELL_SECONDS)
         writer = EventWriter(self._lists, self._jobs, work.job, narrator)
 

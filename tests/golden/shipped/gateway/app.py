@@ -19,11 +19,12 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from ..graph.words import did_you_mean, show
 from ..utils.comfyui_errors import FULL_DISK
 from .access import Access, ApiKeys, Guard
-from .backend import Backend, BackendUnavailableError
+from .backend import Backend, BackendUnavailableError, NotTakenError, UnknownJobError
 from .event_stream import add_event_route
 from .fetch import Fetcher
 from .graphs import Graphs
-from .jobs import add_job_routes
+from .jobs import NO_JOB, add_job_routes
+from .limits import Limits, Rate
 from .media import MediaReader
 from .openapi import describe
 from .problems import Problem, of_status
@@ -50,6 +51,7 @@ class Settings:
     deadline: float
     max_body_bytes: int
     max_media_pixels: int
+    limits: Limits
     cors_origins: Sequence[str] = ()
 
 
@@ -80,6 +82,8 @@ def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -
         deadline=settings.deadline,
         max_body_bytes=settings.max_body_bytes,
         routes=manifest["routes"],
+        limits=settings.limits,
+        rate=Rate(settings.limits.requests_per_minute),
     )
     _add_guards(app, access, settings.cors_origins)
     _add_problems(app)
@@ -123,6 +127,13 @@ def _add_problems(app: FastAPI) -> None:
     async def on_unavailable(_: Request, error: Exception) -> Response:
         return Problem("engine-unreachable", str(error)).response()
 
+    async def on_not_taken(_: Request, error: Exception) -> Response:
+        assert isinstance(error, NotTakenError)
+        return Problem(error.code, str(error)).response()
+
+    async def on_unknown_job(_: Request, __: Exception) -> Response:
+        return Problem("unknown-job", NO_JOB).response()
+
     async def on_gone(_: Request, __: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)
 
@@ -139,6 +150,8 @@ def _add_problems(app: FastAPI) -> None:
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_status)
     app.add_exception_handler(BackendUnavailableError, on_unavailable)
+    app.add_exception_handler(NotTakenError, on_not_taken)
+    app.add_exception_handler(UnknownJobError, on_unknown_job)
     app.add_exception_handler(ClientDisconnect, on_gone)
     app.add_exception_handler(OSError, on_os_error)
     app.add_exception_handler(Exception, on_fault)

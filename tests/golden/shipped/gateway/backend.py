@@ -7,10 +7,10 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ..graph.families import Families
 from ..utils.comfyui_errors import (
@@ -60,13 +60,23 @@ def new_job_id() -> str:
     return "job_" + "".join(_ALPHABET[number >> shift & 31] for shift in shifts)
 
 
+class Key(NamedTuple):
+    """An idempotency key, and the fingerprint of the request that it stands for.
+
+    It means something for its owner alone: others may have the same.
+    """
+
+    text: str
+    fingerprint: str
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """A graph to run. `files` are its input files by the names that it uses.
 
     `owner` is the name of the key that asked for it, empty where there are no keys; `profile` and
     `group` name the workers that may run it; `timeout` is the longest run in seconds, waiting for
-    others included.
+    others included. With a `key` it is run once, however often it is submitted.
     """
 
     job: str
@@ -78,6 +88,7 @@ class Work:
     timeout: float
     owner: str = ""
     group: str = ""
+    key: Key | None = None
 
 
 class Status(StrEnum):
@@ -202,6 +213,46 @@ class JobEndedError(Exception):
     """The job ended before it could be cancelled."""
 
 
+class NotTakenError(Exception):
+    """A job is not taken; `code` is one of those in problems.py, the text says why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many jobs may run or wait at a time: of all owners, and of one; 0 is no limit for one."""
+
+    jobs: int
+    jobs_per_key: int
+
+    def check(self, owners: Sequence[str], owner: str) -> None:
+        """See whether there is room for one job more; `owners` are those of the jobs there are.
+
+        Raises:
+            NotTakenError: when there is none.
+        """
+        own = owners.count(owner)
+        if self.jobs_per_key and own >= self.jobs_per_key:
+            whose = f"this key has {own} jobs" if owner else f"there are {own} jobs"
+            raise NotTakenError("too-many-jobs", f"{whose} that have not ended")
+        if len(owners) >= self.jobs:
+            raise NotTakenError("queue-full", f"{len(owners)} jobs run or wait already")
+
+
+def check_key(key: Key, fingerprint: str) -> None:
+    """See whether a key was used for the same request, whose fingerprint is given.
+
+    Raises:
+        NotTakenError: when it was used for another.
+    """
+    if key.fingerprint != fingerprint:
+        detail = f"the key {key.text} was used for another request; draw a new one for this"
+        raise NotTakenError("idempotency-conflict", detail)
+
+
 class BackendUnavailableError(Exception):
     """No job can be taken now; the text says why."""
 
@@ -213,8 +264,21 @@ class UnreadModelError(ValueError):
 class Backend(Protocol):
     """Runs graphs. Each method raises BackendUnavailableError when the backend does not answer."""
 
-    async def submit(self, work: Work) -> None:
-        """Start a job, and return when it is queued."""
+    async def submit(self, work: Work, room: Room) -> str:
+        """Start a job if there is room for it, and return its id when it is queued.
+
+        Work whose key was used before is not run again: the job that it was used for is returned.
+
+        Raises:
+            NotTakenError: when there is no room, or the key was used for another request.
+        """
+
+    async def keyed(self, owner: str, key: Key) -> str | None:
+        """Return the job that an owner's key was used for; None when it can be used.
+
+        Raises:
+            NotTakenError: when it was used for another request.
+        """
 
     async def wait(self, job: str, seconds: float) -> Job:
         """Return a job once it has ended, or as it is after a time; 0 is at once.

@@ -15,7 +15,7 @@ from itertools import count
 from typing import Final
 
 from .backend import BackendUnavailableError, Key, UnknownJobError, Work, check_key
-from .job_store import JobStore, Table
+from .job_store import JobStore
 
 # Within it, a gateway that has taken a key has called a worker.
 LEASE_SECONDS: Final = 5.0
@@ -49,8 +49,8 @@ class _Found:
 class Claims:
     """The idempotency keys of all owners."""
 
-    def __init__(self, table: Table, jobs: JobStore, *, lease: float = LEASE_SECONDS) -> None:
-        self._table = table
+    def __init__(self, jobs: JobStore, *, lease: float = LEASE_SECONDS) -> None:
+        self._table = jobs.table
         self._jobs = jobs
         self._lease = lease
 

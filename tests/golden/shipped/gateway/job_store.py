@@ -5,6 +5,7 @@ worker as it goes. `JOB/end` is how it ended: whoever writes it first decides, f
 cancelled as it succeeds must not be both. `JOB/watched` says when somebody last looked for a
 preview, `JOB/preview` is the newest. `worker/PROFILE/GROUP` says how a worker started last, and
 `worker/PROFILE/GROUP/error` what went wrong last, whichever container of it that was in.
+What claims.py and active_jobs.py keep is in the same table.
 """
 
 import time
@@ -81,11 +82,13 @@ class JobStore:
     """The jobs and workers of an app, in a table that its containers share."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self.table = table
 
-    async def add(self, job: str, record: Record) -> None:
-        """Note a job that has been submitted."""
-        await self._table.put(job, record)
+    async def add(self, job: str, record: Record) -> bool:
+        """Note a job that has been submitted, and say whether its call is the job's one."""
+        if await self.table.put(job, record, skip_if_exists=True):
+            return True
+        return (await self.record(job)).call == record.call
 
     async def record(self, job: str) -> Record:
         """Return what is kept of a job.
@@ -94,21 +97,21 @@ class JobStore:
             UnknownJobError: when there is none.
         """
         # Keys of workers and of what is told of jobs are no jobs.
-        found = await self._table.get(job) if "/" not in job else None
+        found = await self.table.get(job) if "/" not in job else None
         if not isinstance(found, Record):
             raise UnknownJobError(job)
         return found
 
     async def tell(self, job: str, now: Now) -> None:
         """Say where a run is."""
-        await self._table.put(f"{job}/now", now)
+        await self.table.put(f"{job}/now", now)
 
     async def now(self, job: str) -> Now | End:
         """Return where a run is, or its end without the outputs."""
-        end = await self._table.get(f"{job}/end")
+        end = await self.table.get(f"{job}/end")
         if isinstance(end, End):
             return end
-        now = await self._table.get(f"{job}/now")
+        now = await self.table.get(f"{job}/now")
         return now if isinstance(now, Now) else Now()
 
     async def end(self, job: str, end: End) -> End:
@@ -117,43 +120,43 @@ class JobStore:
         Outputs stay with whoever has them: the table holds the status and the failure alone.
         """
         kept = End(end.status, failure=end.failure)
-        if await self._table.put(f"{job}/end", kept, skip_if_exists=True):
+        if await self.table.put(f"{job}/end", kept, skip_if_exists=True):
             return end
-        first = await self._table.get(f"{job}/end")
+        first = await self.table.get(f"{job}/end")
         if not isinstance(first, End) or (first.status is end.status and end.result):
             return end
         return first
 
     async def watch(self, job: str) -> None:
         """Say that somebody wants to see previews now."""
-        await self._table.put(f"{job}/watched", time.time())
+        await self.table.put(f"{job}/watched", time.time())
 
     async def watched(self, job: str) -> float | None:
         """Return when somebody last wanted previews, in seconds since the epoch."""
-        found = await self._table.get(f"{job}/watched")
+        found = await self.table.get(f"{job}/watched")
         return found if isinstance(found, float) else None
 
     async def show(self, job: str, preview: Preview | None) -> None:
         """Keep a preview in place of the one before; None is for a run that has ended."""
-        await self._table.put(f"{job}/preview", preview)
+        await self.table.put(f"{job}/preview", preview)
 
     async def shown(self, job: str) -> Preview | None:
         """Return the newest preview."""
-        found = await self._table.get(f"{job}/preview")
+        found = await self.table.get(f"{job}/preview")
         return found if isinstance(found, Preview) else None
 
     async def tell_worker(self, worker: Worker) -> None:
         """Say how a worker is."""
         key = f"worker/{worker.profile}/{worker.group}"
         if worker.last_error is not None:
-            await self._table.put(f"{key}/error", (worker.last_error, worker.last_error_at))
-        await self._table.put(key, replace(worker, last_error=None, last_error_at=None))
+            await self.table.put(f"{key}/error", (worker.last_error, worker.last_error_at))
+        await self.table.put(key, replace(worker, last_error=None, last_error_at=None))
 
     async def worker(self, profile: str, group: str) -> Worker:
         """Return what is known of a worker."""
         key = f"worker/{profile}/{group}"
-        found = await self._table.get(key)
-        error, at = await self._table.get(f"{key}/error") or (None, None)
+        found = await self.table.get(key)
+        error, at = await self.table.get(f"{key}/error") or (None, None)
         known = found if isinstance(found, Worker) else Worker(profile, ready=None, group=group)
         return replace(known, last_error=error, last_error_at=at)
 

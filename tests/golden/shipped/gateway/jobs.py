@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 # A request that is not answered for longer is cut by what stands in front of the app.
 _LONGEST_WAIT: Final = 60.0
-_NO_JOB: Final = "there is no such job, or it is kept no longer"
+NO_JOB: Final = "there is no such job, or it is kept no longer"
 
 
 def add_job_routes(app: FastAPI, backend: Backend) -> None:
@@ -196,9 +196,9 @@ async def found_job(gateway: Gateway, backend: Backend, request: Request, second
             if seconds:
                 job = await while_connected(request, backend.wait(name, seconds))
     except UnknownJobError as error:
-        raise Problem("unknown-job", _NO_JOB) from error
+        raise Problem("unknown-job", NO_JOB) from error
     if job.owner != owner:
-        raise Problem("unknown-job", _NO_JOB)
+        raise Problem("unknown-job", NO_JOB)
     return job
 
 

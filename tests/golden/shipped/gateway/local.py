@@ -22,10 +22,13 @@ from .backend import (
     Job,
     JobEndedError,
     JobEvent,
+    Key,
+    Room,
     Status,
     UnknownJobError,
     Work,
     Worker,
+    check_key,
     engine_name,
     failure_of,
     gpu_of,
@@ -49,6 +52,7 @@ class _Entry:
     """A job, the task that runs it, and how many bytes its outputs have."""
 
     job: Job
+    key: Key | None = None
     task: "asyncio.Task[None] | None" = None
     size: int = 0
     log: EventLog = field(default_factory=EventLog)
@@ -79,7 +83,7 @@ class LocalBackend:
     `directories` are its folders where they can be read from here. `prices` are USD per second by
     GPU; a GPU that is not among them costs nothing, for nobody bills it. The last `keep_jobs`
     finished jobs are kept, and no more than `keep_bytes` of their outputs: those of more than
-    `most_in_memory` bytes in temporary files. At most `most_running` run or wait at a time.
+    `most_in_memory` bytes in temporary files.
     """
 
     def __init__(
@@ -91,17 +95,17 @@ class LocalBackend:
         keep_jobs: int = 1000,
         keep_bytes: int = 512 * 10**6,
         most_in_memory: int = 4 * 10**6,
-        most_running: int = 200,
     ) -> None:
         self._engine = Engine(url, directories)
         self._prices = dict(prices or {})
         self._keep_jobs = keep_jobs
         self._keep_bytes = keep_bytes
         self._most_in_memory = most_in_memory
-        self._most_running = most_running
         self._stopping = False
         self._running: dict[str, _Entry] = {}
         self._finished: OrderedDict[str, _Entry] = OrderedDict()
+        # The jobs that were asked for with a key, by their owners and the keys' texts.
+        self._keyed: dict[tuple[str, str], _Entry] = {}
         self._bytes = 0
         self._info: EngineInfo | None = None
         self._probed = 0
@@ -133,16 +137,25 @@ class LocalBackend:
         tasks = [entry.task for entry in self._running.values() if entry.task]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def submit(self, work: Work) -> None:
-        """Start a job."""
+    async def submit(self, work: Work, room: Room) -> str:
+        """Start a job if there is room for it; work whose key was used is not run again."""
+        # Nothing else runs until the job is there, for nothing is waited for.
+        if work.key and (known := self._job_of(work.owner, work.key)):
+            return known
         if self._stopping:
             raise BackendUnavailableError("the service is stopping")
-        if len(self._running) >= self._most_running:
-            raise BackendUnavailableError(f"{len(self._running)} jobs are waiting already")
-        entry = _Entry(Job(work.job, work.route, work.owner, work.seed, time.time()))
-        self._running[work.job] = entry
+        room.check([entry.job.owner for entry in self._running.values()], work.owner)
+        job = Job(work.job, work.route, work.owner, work.seed, time.time())
+        entry = self._running[work.job] = _Entry(job, work.key)
+        if work.key:
+            self._keyed[work.owner, work.key.text] = entry
         entry.task = asyncio.create_task(self._perform(entry, work))
         entry.task.add_done_callback(lambda _: entry.log.close())
+        return work.job
+
+    async def keyed(self, owner: str, key: Key) -> str | None:
+        """Return the job that an owner's key was used for."""
+        return self._job_of(owner, key)
 
     async def wait(self, job: str, seconds: float) -> Job:
         """Return a job once it has ended, or as it is after a time."""
@@ -215,6 +228,13 @@ class LocalBackend:
                 last_error_at=self._last_error_at,
             )
         ]
+
+    def _job_of(self, owner: str, key: Key) -> str | None:
+        entry = self._keyed.get((owner, key.text))
+        if entry is None or entry.key is None:
+            return None
+        check_key(key, entry.key.fingerprint)
+        return entry.job.id
 
     def _entry(self, job: str) -> _Entry:
         found = self._running.get(job) or self._finished.get(job)
@@ -291,6 +311,8 @@ class LocalBackend:
         ):
             _, oldest = self._finished.popitem(last=False)
             self._bytes -= oldest.size
+            if oldest.key:
+                del self._keyed[oldest.job.owner, oldest.key.text]
 
     async def _free(self, job: str) -> None:
         """Have the engine free its memory; it is another's process, and cannot be started again."""

@@ -6,19 +6,25 @@ Everything that a gateway knows of a job is in the job store, so any gateway can
 import time
 from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Protocol
 
 from ..graph.families import Families
+from .active_jobs import ActiveJobs
 from .backend import (
     Failure,
     Job,
     JobEndedError,
     JobEvent,
+    Key,
+    NotTakenError,
+    Room,
     Status,
     UnknownJobError,
     Work,
     Worker,
 )
+from .claims import Claims
 from .job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now, Record, job_of
 from .modal_events import EventReader, Lists
 
@@ -94,20 +100,61 @@ class ModalBackend:
     ) -> None:
         self._calls = calls
         self._jobs = jobs
+        self._claims = Claims(jobs)
+        self._active = ActiveJobs(jobs.table, self._has_ended)
         self._workers = sorted(workers)
         self._model_paths = sorted(models)
         self._uploads = uploads
         self._reader = EventReader(lists, jobs, self.wait)
 
-    async def submit(self, work: Work) -> None:
-        """Start a job, and return when every gateway can answer for it."""
+    async def submit(self, work: Work, room: Room) -> str:
+        """Start a job if there is room, and return its id when every gateway can answer for it."""
+        key = work.key
+        if key is None:
+            await self._start(work, room)
+            return work.job
+        job, is_to_start = await self._claims.take(work, key)
+        if is_to_start:
+            work = replace(work, job=job)
+            try:
+                await self._start(work, room)
+            except BaseException as error:
+                is_refused = isinstance(error, NotTakenError)
+                await self._claims.give_up(work, key, was_refused=is_refused)
+                raise
+        return job
+
+    async def keyed(self, owner: str, key: Key) -> str | None:
+        """Return the job that an owner's key was used for."""
+        return await self._claims.job(owner, key)
+
+    async def _start(self, work: Work, room: Room) -> None:
+        await self._active.enter(work, room)
+        try:
+            await self._call(work)
+        except BaseException:
+            await self._active.leave(work.job)
+            raise
+
+    async def _call(self, work: Work) -> None:
+        """Call the worker that work is for."""
         call = await self._calls.spawn(work)
         try:
-            await self._jobs.add(work.job, Record.of(work, call, time.time()))
+            is_first = await self._jobs.add(work.job, Record.of(work, call, time.time()))
         except BaseException:
             # Nobody could ask for it, and it would be billed.
             await self._calls.cancel(call)
             raise
+        if not is_first:
+            # Another gateway has called for this job meanwhile.
+            await self._calls.cancel(call)
+
+    async def _has_ended(self, job: str) -> bool:
+        record = await self._jobs.record(job)
+        if isinstance(await self._jobs.now(job), End):
+            return True
+        # A worker that died could not say so.
+        return await self._end(job, record, 0) is not None
 
     async def wait(self, job: str, seconds: float) -> Job:
         """Return a job once it has ended, or as it is after a time."""

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ..params import media_fields
 from .events import EVENTS
-from .problems import KINDS, MEDIA_TYPE
+from .idempotency import HEADER, PATTERN
+from .problems import KINDS, MEDIA_TYPE, RETRY_AFTER
 from .replies import HEADERS, JSON, JobDocument
 from .service import Endpoint, gateway_of
 
@@ -21,6 +22,7 @@ _COMMON: Final = ("bad-request", "unauthorized", "forbidden-host", "internal-err
 _OTHERS: Final = frozenset(
     ("not-found", "unknown-job", "job-ended", "wrong-method", "workflow-off")
 )
+_REFUSED: Final = ("idempotency-conflict", "too-many-requests", "too-many-jobs", "queue-full")
 _RUNNING: Final = tuple(code for code in KINDS if code not in _OTHERS)
 
 
@@ -69,7 +71,7 @@ def endpoint_operation(endpoint: Endpoint) -> dict[str, Any]:
         "tags": ["endpoints"],
         "openapi_extra": {
             "requestBody": {"required": True, "content": body},
-            "parameters": [_PREFER],
+            "parameters": [_PREFER, _IDEMPOTENCY_KEY],
         },
         "responses": {
             200: _reply("The first output, or the job with all of them.", endpoint.media_types)
@@ -96,7 +98,7 @@ def job_operations() -> dict[str, dict[str, Any]]:
             "responses": {
                 200: _reply("What the request itself would have got.", ["*/*"]),
                 **running,
-                **_problems("unknown-job", *_RUNNING),
+                **_problems("unknown-job", *(c for c in _RUNNING if c not in _REFUSED)),
             },
         },
         "output": {
@@ -230,6 +232,13 @@ _KEYS: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
+_IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A request that is sent again with the key of the first gets the first's job.",
+    "schema": {"type": "string", "pattern": PATTERN},
+}
 _PREFER: Final[dict[str, Any]] = {
     "name": "Prefer",
     "in": "header",
@@ -301,11 +310,16 @@ def _job(description: str, headers: Mapping[str, str] | None = None) -> dict[str
 
 def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     found: dict[int, list[str]] = {}
+    headers: dict[int, dict[str, str]] = {}
     for code in (*_COMMON, *codes):
-        found.setdefault(KINDS[code].status, []).append(KINDS[code].title)
+        status = KINDS[code].status
+        found.setdefault(status, []).append(KINDS[code].title)
+        if code in RETRY_AFTER:
+            headers[status] = {"Retry-After": "Seconds until it is worth asking again."}
     return {
         status: {
             "description": " · ".join(dict.fromkeys(titles)),
+            "headers": _headers(headers.get(status, {})),
             "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "ProblemDocument"}}},
         }
         for status, titles in sorted(found.items())

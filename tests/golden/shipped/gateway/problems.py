@@ -41,12 +41,16 @@ KINDS: Final[Mapping[str, Kind]] = {
     "slow-body": Kind(408, "The body does not come in time"),
     "job-cancelled": Kind(409, "The job was cancelled"),
     "job-ended": Kind(409, "The job has ended"),
+    "idempotency-conflict": Kind(409, "The idempotency key was used for another request"),
     "too-large": Kind(413, "The body is too large"),
     "wrong-media-type": Kind(415, "The body is of a type that is not read here"),
     "bad-params": Kind(422, "Params are wrong"),
     "bad-media": Kind(422, "A picture, video or sound cannot be used"),
     "bad-model": Kind(422, "A model file cannot be used"),
     "bad-graph": Kind(422, "The graph is wrong"),
+    "too-many-requests": Kind(429, "Too many requests"),
+    "too-many-jobs": Kind(429, "Too many jobs have not ended"),
+    "queue-full": Kind(429, "The queue is full"),
     "internal-error": Kind(500, "This is a fault of the service"),
     "node-failed": Kind(500, "A node failed"),
     "engine-out-of-memory": Kind(500, "The GPU ran out of memory"),
@@ -62,8 +66,11 @@ KINDS: Final[Mapping[str, Kind]] = {
     "disk-full": Kind(507, "The disk is full"),
 }
 
-# Seconds until it is worth asking again.
-_RETRY_AFTER: Final = {"engine-unreachable": 5, "engine-not-started": 30}
+# Seconds until it is worth asking again, where nothing more is known.
+RETRY_AFTER: Final = {
+    "too-many-requests": 60, "too-many-jobs": 5, "queue-full": 5,
+    "engine-unreachable": 5, "engine-not-started": 30,
+}  # fmt: skip
 
 # What pydantic calls it, and what a caller of an HTTP API does.
 _PLAIN: Final = {
@@ -133,8 +140,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
     def response(self) -> Response:
         """Return the HTTP response."""
         headers = dict(self.headers)
-        if self.code in _RETRY_AFTER:
-            headers.setdefault("Retry-After", str(_RETRY_AFTER[self.code]))
+        if self.code in RETRY_AFTER:
+            headers.setdefault("Retry-After", str(RETRY_AFTER[self.code]))
         # What cannot be UTF-8, a lone surrogate in a name, comes out escaped.
         body = json.dumps(self.document(), ensure_ascii=True, allow_nan=False).encode()
         return Response(body, self.status, headers, MEDIA_TYPE)

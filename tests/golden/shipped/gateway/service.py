@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from ..graph.records import Graph
 from ..params import Request
 from .graphs import Graphs
+from .limits import Limits, Rate
 from .listeners import Listeners
 from .media import MediaReader
 
@@ -57,6 +58,8 @@ class Gateway:
     media: MediaReader
     deadline: float
     max_body_bytes: int
+    limits: Limits
+    rate: Rate
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     listeners: Listeners = field(default_factory=Listeners)
