@@ -614,8 +614,10 @@ class Fake:
         )
         self.works: list[Any] = []
 
-    async def submit(self, work: Any) -> None:
+    async def submit(self, work: Any, _: Any) -> str:
         self.works.append(work)
+        job: str = work.job
+        return job
 
     async def wait(self, job: str, seconds: float) -> Any:  # noqa: ARG002
         records = self._records

@@ -26,7 +26,7 @@ from templates.gateway.job_store import End, JobStore
 from templates.gateway.modal_backend import CallLostError, ModalBackend
 
 from .api_client import FLUX, SMALL, Api, own_package, png, problem, running
-from .test_modal_backend import LOST, SUCCEEDED, WORK, MemoryCalls, MemoryTable, T
+from .test_modal_backend import LOST, SUCCEEDED, WORK, MemoryCalls, MemoryLists, MemoryTable, T
 
 ROOM: Final = Room(10, 0)
 KEY: Final = Key("a-key", "what is wanted")
@@ -64,8 +64,10 @@ class Modal:
         self.store = JobStore(self.table)
 
     def gateway(self, calls: MemoryCalls | None = None) -> ModalBackend:
-        backend = ModalBackend(calls or self.calls, self.table, workers=[("l40s", "")])
-        backend._claims = Claims(self.table, self.store, lease=LEASE)
+        backend = ModalBackend(
+            calls or self.calls, self.store, MemoryLists(), workers=[("l40s", "")]
+        )
+        backend._claims = Claims(self.store, lease=LEASE)
         return backend
 
     def runs(self) -> list[str]:

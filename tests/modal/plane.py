@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -99,6 +99,8 @@ class Plane(ModalClientBase):
         self.dicts: dict[str, dict[bytes, bytes]] = {}
         self.queues: dict[str, dict[bytes, list[bytes]]] = {}
         self.calls: Counter[str] = Counter()
+        # Awaited when somebody calls a function, before the call is there.
+        self.before_call: Callable[[], Awaitable[None]] | None = None
         self.deployments = 0
         # For how long the partitions of queues are kept.
         self.queue_seconds: dict[bytes, int] = {}
@@ -623,6 +625,8 @@ class Plane(ModalClientBase):
 
     @unary
     async def FunctionMap(self, q: Any) -> Any:
+        if self.before_call is not None:
+            await self.before_call()
         call = self.containers.new_call(q.function_id)
         response = api_pb2.FunctionMapResponse(function_call_id=call.id, function_call_jwt=call.id)
         for item in q.pipelined_inputs:

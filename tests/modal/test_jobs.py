@@ -5,51 +5,22 @@ import signal
 import time
 from contextlib import ExitStack
 
-import httpx
 import pytest
 
-from tests.jobs_contract import (
-    DEADLINE,
-    MODELS_YAML,
-    WORKFLOWS,
-    Jobs,
-    JobsContract,
-    Served,
-    read_events,
-)
+from tests.jobs_contract import Jobs, JobsContract, Served, read_events
 
-from .local import SECONDS, LocalModal
-from .project import GPU_YAML, write_project
+from .local import LocalModal
+from .served import serve
 
 # A container is told with its next heartbeat that a caller has gone.
 LEAVE_SECONDS = 5
-ANN = {"X-API-Key": "secret-of-ann"}
 
 
 @pytest.fixture(scope="module")
 def served(modal: LocalModal, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """The project on a preview engine in a worker, which is up."""
-    project = write_project(
-        tmp_path_factory.mktemp("jobs") / "it",
-        "jobs",
-        real=False,
-        workflows=WORKFLOWS,
-        models=MODELS_YAML,
-        options=("--pace", "0.02", "--preview-method", "auto"),
-        gpu=GPU_YAML.replace("deadline: 60", f"deadline: {DEADLINE}"),
-    )
-    model = modal.plane.volume_path("ryla-models") / "checkpoints" / "flux1-schnell-fp8.safetensors"
-    model.parent.mkdir(exist_ok=True)
-    model.touch()
-    modal.deploy(project.folder)
-    url = modal.url("jobs")
-    limit = time.monotonic() + SECONDS
-    while time.monotonic() < limit:
-        reply = httpx.post(f"{url}/picture", json={"color": 0}, headers=ANN, timeout=SECONDS)
-        if reply.status_code == 200:
-            return Served(url)
-        assert reply.status_code == 202, reply.text
-    pytest.fail("no worker starts")
+    deployed = serve(modal, tmp_path_factory.mktemp("jobs") / "it", "jobs")
+    return Served(deployed.url)
 
 
 class TestModalBackend(JobsContract):
@@ -75,7 +46,7 @@ class TestModalBackend(JobsContract):
         """After that there is what the job itself tells, and whoever was cut off hears of its end."""
         job = jobs.start("/picture", {"color": jobs.color()})
         events = jobs.events(job)
-        [partitions] = modal.plane.queues.values()
+        [partitions] = [p for p in modal.plane.queues.values() if job.encode() in p]
         assert modal.plane.queue_seconds[job.encode()] == 24 * 3600
         del partitions[job.encode()]
         again = jobs.events(job)
