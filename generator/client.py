@@ -26,7 +26,9 @@ _CLAIMED_BY_CLIENTS: Final = frozenset(
     "bool cancel close events float int job outputs result str".split()
 )
 # What a method's body says itself.
-_CLAIMED_BY_METHODS: Final = frozenset(("media", "media_files", "on_progress", "self"))
+_CLAIMED_BY_METHODS: Final = frozenset(
+    ("idempotency_key", "media", "media_files", "on_progress", "self")
+)
 
 _LONGEST_TEXT: Final = 400
 _DOC_WIDTH: Final = 92
@@ -79,6 +81,7 @@ def _endpoint(workflow: Workflow) -> dict[str, Source]:
     if _takes_files(workflow):
         arguments.append("files: Files | None = None")
         body.append('"files": media_files(files)')
+    arguments.append("idempotency_key: str | None = None")
     arguments.append("on_progress: OnProgress | None = None")
     return {
         "name": identifier(method_name(workflow.name)),

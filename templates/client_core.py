@@ -35,6 +35,8 @@ _HOLD_SECONDS: Final = 10
 _SILENCE_SECONDS: Final = 60.0
 # At least between two questions for one job.
 _PAUSE_SECONDS: Final = 1.0
+# How long to wait before a request for a job is sent again.
+_SEND_AGAIN_SECONDS: Final = (0.5, 1.0)
 # None is for a connection that failed.
 _MAY_PASS: Final = frozenset((None, 429, 502, 503, 504))
 _MOST_FAILURES: Final = 5
@@ -229,6 +231,9 @@ class BaseClient:
     http://127.0.0.1:8000 and no key. A call waits `timeout` seconds for its job to end; one that
     takes longer goes on, and the error names it. A call that is interrupted (Ctrl-C, or an
     exception in `on_progress`) cancels its job. Whatever goes wrong is a ServiceError.
+
+    Calls with the same `idempotency_key` and the same params get the same job, so one that may have
+    gone through can be made again; without it each call draws a key of its own.
     """
 
     def __init__(
@@ -284,11 +289,15 @@ class BaseClient:
         return dict(self._ask("DELETE", job).json())
 
     def _run(
-        self, route: str, params: Mapping[str, object], on_progress: OnProgress | None
+        self,
+        route: str,
+        params: Mapping[str, object],
+        on_progress: OnProgress | None,
+        idempotency_key: str | None = None,
     ) -> Reply:
         """Return the reply of an endpoint. A param that is None is not sent."""
         body = {name: value for name, value in params.items() if value is not None}
-        response = self._send("POST", route, prefer="respond-async", body=body)
+        response = self._start(route, body, idempotency_key or secrets.token_hex(16))
         try:
             return self._finished(response, on_progress)
         except ServiceError:
@@ -301,6 +310,23 @@ class BaseClient:
             except ServiceError as error:
                 interruption.add_note(f"job {job} was not cancelled: {error.detail}")
             raise
+
+    def _start(self, route: str, body: Mapping[str, object], key: str) -> httpx.Response:
+        """Return the answer to a request for a job.
+
+        Where the connection fails it is sent again: with the same key it gets the same job.
+        """
+        if not key.isascii() or not key.isprintable():
+            raise ValueError("the idempotency key holds characters that no header can carry")
+        deadline = time.monotonic() + self._timeout
+        for pause in (*_SEND_AGAIN_SECONDS, None):
+            try:
+                return self._send("POST", route, prefer="respond-async", body=body, key=key)
+            except ServiceUnreachable:
+                if pause is None or time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
 
     def _finished(self, response: httpx.Response, on_progress: OnProgress | None) -> Reply:
         """Return the reply to a request, once its job has ended."""
@@ -407,10 +433,11 @@ class BaseClient:
             raise
 
     def _send(
-        self, method: str, path: str, *, prefer: str = "", body: object = None
+        self, method: str, path: str, *, prefer: str = "", body: object = None, key: str = ""
     ) -> httpx.Response:
         """Return the service's answer to a request: 200, or 202 for a job that has not ended."""
-        headers = {"Prefer": prefer} if prefer else {}
+        given = {"Prefer": prefer, "Idempotency-Key": key}
+        headers = {name: value for name, value in given.items() if value}
         with self._reaching():
             response = self._http.request(method, path, headers=headers, json=body)
             for _ in range(_MOST_REDIRECTS):

@@ -230,6 +230,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(client_core, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(client_core, "_SEND_AGAIN_SECONDS", (0.01, 0.01))
 
 
 @pytest.fixture(name="command")
@@ -529,6 +530,45 @@ def test_nobody_answers() -> None:
     assert caught.value.status is None
 
 
+def test_a_request_is_sent_again_with_its_key(server: Server, client: Client) -> None:
+    """Whether it got through the first time is not known; with its key it runs once."""
+    for _ in range(2):
+        server.on("POST /flux", Answer(hangs_up=True), Answer(hangs_up=True), done())
+        assert client.flux(prompt="x").data == WEBP
+    keys = [seen.headers["Idempotency-Key"] for seen in server.seen]
+    assert len(keys) == 6
+    assert len(set(keys[:3])) == len(set(keys[3:])) == 1
+    assert keys[0] != keys[3]
+    assert all(len(key) == 32 for key in keys)
+
+
+def test_a_connection_that_fails_for_good(server: Server, client: Client) -> None:
+    server.on("POST /flux", Answer(hangs_up=True))
+    with pytest.raises(ServiceUnreachable):
+        client.flux(prompt="x")
+    assert server.asked == ["POST /flux"] * 3
+
+
+@pytest.mark.parametrize("code", ["queue-full", "idempotency-conflict"])
+def test_what_was_answered_is_not_sent_again(server: Server, client: Client, code: str) -> None:
+    server.on("POST /flux", problem(429, code=code, errors=[]))
+    with pytest.raises(ServiceError, match=code):
+        client.flux(prompt="x")
+    assert server.asked == ["POST /flux"]
+
+
+def test_own_idempotency_keys(server: Server, client: Client, command: Callable[..., int]) -> None:
+    server.on("POST /flux", done())
+    client.flux(prompt="x", idempotency_key="mine")
+    assert command("flux", "--prompt", "x", "--idempotency-key", "mine") == 0
+    assert command("--idempotency-key", "mine", "flux", "--prompt", "x") == 0
+    assert [seen.headers["Idempotency-Key"] for seen in server.seen] == ["mine"] * 3
+    for wrong in ("füchse", "a\nb"):
+        with pytest.raises(ValueError, match="idempotency key"):
+            client.flux(prompt="x", idempotency_key=wrong)
+    assert len(server.seen) == 3
+
+
 def test_what_passes_is_waited_for(server: Server, client: Client) -> None:
     """While a job runs, a lost connection, a proxy's error and a gateway's are tried again."""
     server.on("POST /flux", job())
@@ -772,6 +812,7 @@ def test_every_method_is_its_request_model(route: str) -> None:
     _, texts = client_command._documented(method)
     model = models()[route]
     del parameters["self"]
+    assert parameters.pop("idempotency_key").default is None
     assert parameters.pop("on_progress").default is None
     assert list(parameters) == list(model.model_fields)
     for name, parameter in parameters.items():
@@ -1255,7 +1296,7 @@ def workflow_with(params: Mapping[str, Any], **keys: Any) -> str:
 
 
 CLASHING = (
-    "url key output json quiet all help self on_progress files class class_ str command method job "
+    "url key idempotency_key output json quiet all help self on_progress files class class_ str command method job "
     "o h client args kwargs media media_files flag no_flag run"
 ).split()
 
@@ -1293,6 +1334,7 @@ def test_names_that_clash_in_python(clashes: tuple[ModuleType, Path], server: Se
     changed = {name: argument for name, argument in arguments.items() if name != argument}
     assert changed == {
         "self": "self_",
+        "idempotency_key": "idempotency_key_",
         "on_progress": "on_progress_",
         "class": "class__",
         "media": "media_",
@@ -1444,9 +1486,10 @@ def test_help_takes_any_text(capsys: pytest.CaptureFixture[str], texts: list[str
         *,
         a: Literal["==SUPPRESS==", "\u202e%(prog)s"],
         b: bool | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
-        raise AssertionError(self, a, b, on_progress)
+        raise AssertionError(self, a, b, idempotency_key, on_progress)
 
     it.__doc__ = "\n        ".join(
         doc_lines(summary or "x", description, {"a": first, "b": second})

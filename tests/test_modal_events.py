@@ -20,7 +20,7 @@ from templates.gateway.modal_backend import CallLostError, ModalBackend
 from templates.gateway.modal_events import EventWriter
 from templates.utils.comfyui_records import Event, NodeStarted, Preview, Progress, Queued, Started
 
-from .test_modal_backend import FAILED, JOB, LOST, SUCCEEDED, WORK, Modal, run
+from .test_modal_backend import FAILED, JOB, LOST, ROOM, SUCCEEDED, WORK, Modal, run
 
 PICTURES = [Preview("4", "image/jpeg", b"\xff\xd8\xff" + bytes([n])) for n in range(3)]
 RUN: list[Event] = [Queued(0), Started(1.0), NodeStarted("4", "A", "A"), Progress("4", 1.0, 2.0)]
@@ -62,7 +62,7 @@ def tasks() -> list[str]:
 def test_all_gateways_tell_the_same_and_read_once_each() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         one, other = modal.backend, modal.gateway()
         early = [asyncio.create_task(heard(gateway)) for gateway in (one, one, other) * 10]
         teller = writer(modal)
@@ -94,7 +94,7 @@ def test_all_gateways_tell_the_same_and_read_once_each() -> None:
 def test_who_leaves_leaves_nothing_behind() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         listening = [
             asyncio.create_task(heard(modal.backend, previews=previews))
             for previews in (False, True, True)
@@ -117,7 +117,7 @@ def test_who_leaves_leaves_nothing_behind() -> None:
 def test_the_end_comes_whatever_became_of_the_worker(end: str) -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         teller = writer(modal)
         teller.take(RUN[0])
         listening = asyncio.create_task(heard(modal.backend))
@@ -142,7 +142,7 @@ def test_the_end_comes_whatever_became_of_the_worker(end: str) -> None:
 def test_a_job_whose_events_are_kept_no_longer() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         await modal.work(SUCCEEDED)
         for after, wanted in ((0, ["queued", "end"]), (1, ["end"]), (40, ["end"])):
             assert names(await heard(modal.backend, after)) == wanted
@@ -165,7 +165,7 @@ def test_lists_that_do_not_answer(caplog: pytest.LogCaptureFixture) -> None:
 
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         teller = writer(modal)
         listening = asyncio.create_task(heard(modal.backend))
         modal.lists.error = BackendUnavailableError("Modal does not answer")
@@ -188,7 +188,7 @@ def test_lists_that_do_not_answer(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_backend_that_does_not_answer() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         modal.calls.ends["fc-1"] = BackendUnavailableError("Modal does not answer")
         with pytest.raises(BackendUnavailableError):
             await heard(modal.backend)
@@ -203,7 +203,7 @@ def test_a_backend_that_does_not_answer() -> None:
 def test_previews_are_told_to_whoever_wants_them_and_not_kept() -> None:
     async def test() -> None:
         modal = Modal()
-        await modal.backend.submit(WORK)
+        await modal.backend.submit(WORK, ROOM)
         teller = writer(modal)
         plain = asyncio.create_task(heard(modal.backend))
         teller.take(PICTURES[0])

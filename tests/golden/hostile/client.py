@@ -37,6 +37,7 @@ class Client(BaseClient):
         left: str | None = None,
         right: str | None = None,
         format: Literal['a"b', "{{ c }}"] | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """Params that may be absent, and a choice of outputs.
@@ -77,6 +78,7 @@ class Client(BaseClient):
                 "format": format,
             },
             on_progress,
+            idempotency_key,
         )
 
     def quotes(
@@ -96,6 +98,7 @@ class Client(BaseClient):
         str: str | None = None,
         item: str | None = None,
         text: str | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """\"\"\" ends a docstring, {{ 7*7 }} a template, \\ a line, \u202e turns it round.
@@ -136,6 +139,7 @@ class Client(BaseClient):
                 "text": text,
             },
             on_progress,
+            idempotency_key,
         )
 
 

@@ -28,6 +28,7 @@ class Client(BaseClient):
         steps: int | None = None,
         cfg: float | None = None,
         seed: int | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """FLUX.1 [schnell]: a picture from text in four steps.
@@ -54,6 +55,7 @@ class Client(BaseClient):
                 "seed": seed,
             },
             on_progress,
+            idempotency_key,
         )
 
     def flux_dev(
@@ -67,6 +69,7 @@ class Client(BaseClient):
         cfg: float | None = None,
         guidance: float | None = None,
         seed: int | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """FLUX.1 [dev]: a picture from text, slower and better than schnell.
@@ -96,6 +99,7 @@ class Client(BaseClient):
                 "seed": seed,
             },
             on_progress,
+            idempotency_key,
         )
 
     def flux_instantid(
@@ -115,6 +119,7 @@ class Client(BaseClient):
         identity_denoise: float | None = None,
         identity_cfg: float | None = None,
         face_provider: Literal["CPU", "CUDA"] | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """FLUX.1 [dev] with InstantID: a picture with the face of a reference.
@@ -163,6 +168,7 @@ class Client(BaseClient):
                 "face_provider": face_provider,
             },
             on_progress,
+            idempotency_key,
         )
 
     def flux_lora(
@@ -180,6 +186,7 @@ class Client(BaseClient):
         lora_name: str | None = None,
         lora_strength: float | None = None,
         trigger_word: str | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """FLUX.1 [dev] with a LoRA.
@@ -221,6 +228,7 @@ class Client(BaseClient):
                 "trigger_word": trigger_word,
             },
             on_progress,
+            idempotency_key,
         )
 
     def seedvr2(
@@ -230,6 +238,7 @@ class Client(BaseClient):
         resolution: int | None = None,
         max_resolution: int | None = None,
         seed: int | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """SeedVR2 7B: a larger, sharper picture from a picture.
@@ -252,6 +261,7 @@ class Client(BaseClient):
                 "seed": seed,
             },
             on_progress,
+            idempotency_key,
         )
 
     def wan2(
@@ -268,6 +278,7 @@ class Client(BaseClient):
         seed: int | None = None,
         quality: int | None = None,
         format: Literal["webp", "mp4"] | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """Wan 2.1 1.3B: a short video from text.
@@ -302,6 +313,7 @@ class Client(BaseClient):
                 "format": format,
             },
             on_progress,
+            idempotency_key,
         )
 
     def workflow(
@@ -310,6 +322,7 @@ class Client(BaseClient):
         workflow: Graph,
         prompt: str | None = None,
         files: Files | None = None,
+        idempotency_key: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Reply:
         """Any ComfyUI graph.
@@ -328,6 +341,7 @@ class Client(BaseClient):
             "/workflow",
             {"workflow": workflow, "prompt": prompt, "files": media_files(files)},
             on_progress,
+            idempotency_key,
         )
 
 

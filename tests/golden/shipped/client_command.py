@@ -55,6 +55,10 @@ _OUTPUT: Final = (
     "file or folder to save to; a file is overwritten, and gets the extension of what it holds "
     "(default: a new file, named after the command)"
 )
+_IDEMPOTENCY_KEY: Final = (
+    "a call that is made again with the key and the params of another gets its job "
+    "(default: each call draws its own)"
+)
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -97,7 +101,11 @@ def _call(service: BaseClient, options: argparse.Namespace) -> None:
         for name, value in vars(options).items()
         if name.startswith(_PARAM)
     }
-    _save(service, options, options.command, lambda show: method(**given, on_progress=show))
+
+    def call(show: OnProgress | None) -> Reply:
+        return method(**given, idempotency_key=options.idempotency_key, on_progress=show)
+
+    _save(service, options, options.command, call)
 
 
 def _fetch(service: BaseClient, options: argparse.Namespace) -> None:
@@ -262,6 +270,7 @@ def _add_general_options(parser: argparse.ArgumentParser, default: str | None) -
     switch: Any = {"action": "store_const", "const": True}
     add("--url", metavar="URL", help=f"default: {URL_VARIABLE}, then {DEFAULT_URL}")
     add("--key", metavar="KEY", help=f"{KEY_VARIABLE} keeps it out of the list of processes")
+    add("--idempotency-key", metavar="KEY", help=_IDEMPOTENCY_KEY)
     add("-o", "--output", metavar="FILE", help=_OUTPUT)
     add("--all", **switch, help="save all outputs, the others as FILE-2, FILE-3, …")
     add("--quiet", **switch, help="show errors only")
@@ -295,7 +304,7 @@ def _add_endpoint(commands: _Commands, method: str, function: Callable[..., Repl
     name = _plain(method, _JOB_COMMANDS)
     params = _add_command(commands, name, about, run=_call, method=method)
     arguments = dict(inspect.signature(function).parameters)
-    del arguments["self"], arguments["on_progress"]
+    del arguments["self"], arguments["idempotency_key"], arguments["on_progress"]
     for argument, parameter in arguments.items():
         is_required = parameter.default is parameter.empty
         text = texts.get(argument, "") + (" Required." if is_required else "")
