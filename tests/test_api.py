@@ -1081,7 +1081,7 @@ def test_pages_may_read_of_a_fault_of_the_service(tmp_path_factory: Factory, pac
     """The fault itself is logged once, and goes no further."""
     ours = "https://app.example.com"
 
-    async def fails(_: Any, room: Any) -> str:  # noqa: ARG001
+    async def fails(work: Any, room: Any) -> str:  # noqa: ARG001
         raise RuntimeError("secret")
 
     async def test(api: Service) -> None:
