@@ -23,6 +23,7 @@ from .plane import TASK_HEADER, Plane
 _POLL_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 20.0
 _OK: Final = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
+_TERMINATED: Final = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 
 
 @dataclass
@@ -73,7 +74,11 @@ class Call:
 
 @dataclass(eq=False)
 class Task:
-    """A container. `inputs` counts what it took; `active` are its inputs, with their calls."""
+    """A container. `inputs` counts what it took; `active` are its inputs, with their calls.
+
+    `items` are those as they were sent. `repeats` says that another container is to run them when
+    this one is ended from outside.
+    """
 
     id: str
     function: str
@@ -81,8 +86,10 @@ class Task:
     log: Path
     restore: Path
     active: dict[str, Call] = field(default_factory=dict)
+    items: dict[str, Any] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     retiring: bool = False
+    repeats: bool = False
     inputs: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -162,6 +169,16 @@ class Containers:
             task.process.kill()
             return await task.process.wait()
 
+    async def take_away(self, task: Task, number: int, *, repeats: bool) -> int:
+        """End a container by a signal whatever it does, and return its exit status.
+
+        Modal does so when it needs the machine, by SIGINT, and then lets another container run the
+        inputs (`repeats`); they fail when a container ends by itself.
+        """
+        task.repeats = repeats
+        task.process.send_signal(number)
+        return await asyncio.wait_for(task.process.wait(), _STOP_SECONDS)
+
     async def close(self) -> None:
         """End all containers."""
         await asyncio.gather(*(self.stop(task) for task in self.tasks.values()))
@@ -199,13 +216,17 @@ class Containers:
                 return api_pb2.FunctionGetInputsResponse()
             call, item = waiting.pop(0)
         task.active[item.input_id] = call
+        task.items[item.input_id] = item
         task.inputs += 1
         return api_pb2.FunctionGetInputsResponse(inputs=[item])
 
     async def put_output(self, item: Any) -> None:
         """Take the output of an input."""
         for task in self.tasks.values():
-            task.active.pop(item.input_id, None)
+            if item.input_id in task.active:
+                if task.repeats and item.result.status == _TERMINATED:
+                    return
+                del task.active[item.input_id]
         call = next(c for c in self._calls.values() if item.input_id in c.inputs)
         async with call.changed:
             call.outputs.append(
@@ -232,7 +253,7 @@ class Containers:
         waiting = self._waiting.get(call.function, [])
         for pair in [pair for pair in waiting if pair[0] is call]:
             waiting.remove(pair)
-            result = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED)
+            result = api_pb2.GenericResult(status=_TERMINATED)
             await self.put_output(
                 api_pb2.FunctionPutOutputsItem(input_id=pair[1].input_id, result=result)
             )
@@ -240,12 +261,12 @@ class Containers:
             task.cancelled.update(name for name, active in task.active.items() if active is call)
 
     async def failed(self, task: Task, result: Any) -> None:
-        """Fail the inputs of a container that died, and those that only it could have taken."""
+        """Fail the inputs of a container that died; if it could not start, those that wait too."""
         task.retiring = True
         for name in [*task.active]:
             await self.put_output(api_pb2.FunctionPutOutputsItem(input_id=name, result=result))
         waiting = self._waiting.get(task.function, [])
-        while waiting and not self.of(task.function):
+        while waiting and not task.inputs and not self.of(task.function):
             _, item = waiting.pop(0)
             await self.put_output(
                 api_pb2.FunctionPutOutputsItem(
@@ -365,16 +386,21 @@ class Containers:
         return found
 
     async def _watch(self, task: Task) -> None:
-        """Fail the inputs of a container that ends without being told to."""
+        """Fail the inputs of a container that ends without being told to, or run them again."""
         status = await task.process.wait()
-        if not task.retiring or task.active:
+        waiting = self._waiting.setdefault(task.function, [])
+        if task.repeats:
+            task.retiring = True
+            waiting[:0] = [(call, task.items[name]) for name, call in task.active.items()]
+            task.active.clear()
+        elif not task.retiring or task.active:
             last = task.log.read_text("utf-8", "replace").strip().splitlines()[-1:]
             reason = f"the container ended with status {status}: {''.join(last)}"
             result = api_pb2.GenericResult(
                 status=api_pb2.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE, exception=reason
             )
             await self.failed(task, result)
-        elif self._waiting.get(task.function) and not self.of(task.function):
+        if waiting and not self.of(task.function):
             await self.start(task.function)
 
 

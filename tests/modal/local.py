@@ -101,6 +101,10 @@ class LocalModal:
         tasks = [task for task in self.tasks(app, tag) if task.is_up]
         return [self.run(self.containers.stop(task)) for task in tasks]
 
+    def take_away(self, task: Task, number: int, *, repeats: bool) -> int:
+        """End a container by a signal, and return its exit status; see Containers."""
+        return self.run(self.containers.take_away(task, number, repeats=repeats))
+
     def log(self, app: str, tag: str) -> str:
         """Return what the containers of a function have printed."""
         tasks = self.tasks(app, tag)
