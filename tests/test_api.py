@@ -266,6 +266,7 @@ def test_json_says_everything(api: Api) -> None:
     assert fetched.content == data
     assert fetched.headers["content-type"] == "image/png"
     assert fetched.headers["x-content-type-options"] == "nosniff"
+    assert fetched.headers["content-security-policy"] == "sandbox; default-src 'none'"
     assert reply.headers["x-job-id"] == found["job"]
     later = api.get(f"/jobs/{found['job']}").json()
     assert later == {**found, "outputs": [{**output, "data": None}]}

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import subprocess
 import sys
 import time
 from base64 import b64encode
@@ -22,6 +23,7 @@ from templates.utils import media_process
 from templates.utils.av_utils import AvError, convert_audio, convert_video
 from templates.utils.image_utils import convert_image, data_uri
 from templates.utils.media_converter import TOO_MUCH
+from tests.conftest import ROOT
 from tests.test_av_utils import SOUNDS, VIDEOS
 from tests.test_av_utils import video as moving
 from tests.test_fetch import Server, all_allowed, serving, with_length
@@ -367,6 +369,22 @@ def test_a_process_knows_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     written = read("image", PICTURE).data
     assert b"PYTHONPATH" in written
     assert b"secret" not in written
+
+
+def test_a_process_writes_no_file(tmp_path: Path) -> None:
+    """Whatever a file makes the decoder do."""
+    code = f"""
+from templates.utils import media_converter
+def write(*_):
+    with open({str(tmp_path / "file")!r}, "wb") as file:
+        file.write(b"secret")
+media_converter.converted = write
+media_converter.main(["image", "1", "1", "1000000000", "10"])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=b"", capture_output=True, check=False, cwd=ROOT)
+    assert b"OSError" in done.stderr
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_other_work_goes_on_meanwhile() -> None:
