@@ -810,6 +810,11 @@ def test_replies_are_as_the_openapi_document_says(api: Api) -> None:
         refused = api.post("/flux", wrong)
         Draft202012Validator(fault).validate(refused.json())
         assert str(refused.status_code) in operation["responses"]
+    names = {parameter["name"] for parameter in operation["parameters"]}
+    assert names == {"Prefer", "Idempotency-Key"}
+    assert "409" in operation["responses"]
+    for status in ("429", "503"):
+        assert "Retry-After" in operation["responses"][status]["headers"]
     bodies = operation["requestBody"]["content"]
     assert set(bodies) == {"application/json", "multipart/form-data"}
     form_schema = document["paths"]["/seedvr2"]["post"]["requestBody"]["content"]

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import pytest
 
-from templates.gateway.active_jobs import Active
 from templates.gateway.backend import (
     BackendUnavailableError,
     Key,
@@ -262,11 +261,11 @@ def test_a_place_that_was_never_used() -> None:
     async def test() -> None:
         modal = Modal()
         room = Room(1, 0)
-        modal.table.entries["jobs/active"] = [Active(new_job_id(), "ann", time.time())]
+        modal.table.entries["jobs/active"] = [(new_job_id(), "ann", time.time())]
         with pytest.raises(NotTakenError):
             await modal.gateway().submit(WORK, room)
         [entry] = modal.table.entries["jobs/active"]
-        modal.table.entries["jobs/active"] = [replace(entry, since=time.time() - 61)]
+        modal.table.entries["jobs/active"] = [(*entry[:2], time.time() - 61)]
         assert await modal.gateway().submit(WORK, room) == WORK.job
 
     run(test())

@@ -758,6 +758,23 @@ def test_lengths_with_a_point(
     assert {code for _, _, code in found} <= {"schema"}
 
 
+@pytest.mark.parametrize(
+    ("param", "longest"),
+    [
+        ("{type: string}", 10_000),
+        ("{type: string, maxLength: 20000}", 20_000),
+        ("{type: string, enum: [x, y]}", None),
+    ],
+)
+def test_texts_have_a_longest_length(
+    make_project: MakeProject, check_project: CheckProject, param: str, longest: int | None
+) -> None:
+    """That of `limits` in gpu.yaml, where the param says none."""
+    params, found = check_one(make_project, check_project, workflow(f"p: {param}", STRING))
+    assert found == []
+    assert params["p"].max_length == longest
+
+
 def test_options_come_from_the_output(
     make_project: MakeProject, check_project: CheckProject
 ) -> None:

@@ -401,6 +401,10 @@ def test_what_is_not_seen_by_callers_is_a_note() -> None:
         ("auth", "proxy", True),
         ("max_body_bytes", 1, True),
         ("max_media_pixels", 10**9, False),
+        ("max_output_pixels", 1, True),
+        ("max_jobs", 1000, False),
+        ("max_jobs_per_key", 0, False),
+        ("max_requests_per_minute", 1, True),
         ("deadline", 5, False),
         ("cors_origins", ["https://a.example"], False),
     ],
@@ -410,6 +414,17 @@ def test_what_all_callers_see(key: str, value: Any, breaks: bool) -> None:
     new["gateway"][key] = value
     plan = make_plan(SHIPPED, new)
     assert (len(plan.gateway), plan.breaking) == (1, breaks)
+
+
+def test_limits_that_an_older_manifest_does_not_have() -> None:
+    """They are told, and break nobody's plan: nothing is known of them."""
+    old = changed()
+    del old["gateway"]["max_jobs"]
+    plan = make_plan(old, SHIPPED)
+    assert [change.text for change in plan.gateway] == ["most jobs at a time: none → 200"]
+    assert not plan.breaking
+    old["gateway"]["max_jobs"] = 0
+    assert make_plan(old, SHIPPED).breaking
 
 
 def test_origins_that_may_not_ask_any_more() -> None:

@@ -9,8 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from .backend import BackendUnavailableError, NotTakenError, Room, UnknownJobError, Work
 from .job_store import Table
@@ -22,8 +21,7 @@ _STARTING_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Active:
+class Active(NamedTuple):
     """A job that had not ended when somebody looked; `since` is in seconds since the epoch."""
 
     job: str
@@ -57,9 +55,9 @@ class ActiveJobs:
                     raise
                 active = await self._look(active)
                 self._looked = time.monotonic()
-                await self._table.put(_ENTRY, active)
+                await self._write(active)
                 room.check([one.owner for one in active], work.owner)
-            await self._table.put(_ENTRY, [*active, Active(work.job, work.owner, time.time())])
+            await self._write([*active, Active(work.job, work.owner, time.time())])
 
     async def leave(self, job: str) -> None:
         """Take back the place of a job that was not started."""
@@ -67,11 +65,14 @@ class ActiveJobs:
         with suppress(BackendUnavailableError):
             async with self._lock:
                 active = await self._read()
-                await self._table.put(_ENTRY, [one for one in active if one.job != job])
+                await self._write([one for one in active if one.job != job])
 
     async def _read(self) -> list[Active]:
-        found = await self._table.get(_ENTRY)
-        return found if isinstance(found, list) else []
+        return [Active(*entry) for entry in await self._table.get(_ENTRY) or ()]
+
+    async def _write(self, active: list[Active]) -> None:
+        # Plain tuples, which every version of this code can read.
+        await self._table.put(_ENTRY, [tuple(one) for one in active])
 
     async def _look(self, active: list[Active]) -> list[Active]:
         """Return the jobs that have not ended."""
