@@ -232,3 +232,26 @@ def test_a_public_host_is_asked(
 
     own.run(ask())
     assert "127.0.0.1" in dialled
+
+
+def test_files_at_urls_are_bounded_together(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short request of 16 URLs brings no more than a body could: 1 MB."""
+    fetcher = own.service.app.state.gateway.media._fetcher
+    monkeypatch.setattr(fetcher, "_allowed", lambda address: str(address) == "127.0.0.1")
+    data = bytes(100_000)
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    graph: dict[str, Any] = {
+        str(n): {"class_type": "LoadImage", "inputs": {"image": f"{n}.png"}} for n in range(16)
+    }
+
+    async def ask() -> None:
+        async with serving(Server({"/x.png": head + data})) as server:
+            files = {f"{n}.png": server.url("/x.png") for n in range(16)}
+            reply = await own.service.client.post(
+                "/workflow", json={"workflow": graph, "files": files}
+            )
+            document = problem(reply, 422, "bad-media")
+            words = [error["detail"] for error in document["errors"]]
+            assert sum("too large together: at most 1000000 bytes" in text for text in words) == 6
+
+    own.run(ask())

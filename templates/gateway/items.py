@@ -75,8 +75,9 @@ async def read_media(reader: MediaReader, item: R, uploads: Uploads) -> tuple[R,
         return item, []
     names = _names(type(item))
     values = {name: uploads.media.get(name, getattr(item, name)) for name in kinds}
+    fetched = reader.allowance()
     files = await _gathered(
-        {names[name]: reader.read(kind, values[name]) for name, kind in kinds.items()}
+        {names[name]: reader.read(kind, values[name], fetched) for name, kind in kinds.items()}
     )
     changes = {name: files[names[name]].name for name in kinds}
     return item.model_copy(update=changes), list(files.values())
@@ -91,7 +92,10 @@ async def read_files(
         Problem: when one cannot be fetched, or is no picture, video or sound.
     """
     values: dict[str, str | bytes] = {**given, **uploads.files}
-    found = await _gathered({(FILES, name): reader.read_any(v) for name, v in values.items()})
+    fetched = reader.allowance()
+    found = await _gathered(
+        {(FILES, name): reader.read_any(value, fetched) for name, value in values.items()}
+    )
     return {name: file for (_, name), file in found.items()}
 
 

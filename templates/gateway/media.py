@@ -13,7 +13,7 @@ from typing import Final
 from ..utils.av_utils import AvError, sniff_audio, sniff_video
 from ..utils.image_utils import ImageError, decode_base64, sniff
 from ..utils.media_process import Kind, convert
-from .fetch import Fetcher, FetchError
+from .fetch import Allowance, Fetcher, FetchError
 
 # At once, of pictures and of what takes longer.
 _MAX_CONVERSIONS: Final = 2
@@ -63,7 +63,13 @@ class MediaReader:
         self._pictures = asyncio.Semaphore(_MAX_CONVERSIONS)
         self._others = asyncio.Semaphore(_MAX_CONVERSIONS)
 
-    async def read(self, kind: str, value: str | bytes) -> MediaFile:
+    def allowance(self) -> Allowance:
+        """Return what may be fetched for one request: as much as a body may hold."""
+        return Allowance(self._max_bytes)
+
+    async def read(
+        self, kind: str, value: str | bytes, allowance: Allowance | None = None
+    ) -> MediaFile:
         """Return the file in a value, which is to be an image, a video or audio, as `kind` says.
 
         Bytes are the file itself; text is a URL, a data URI or base64.
@@ -71,20 +77,22 @@ class MediaReader:
         Raises:
             MediaError: when there is no such file, or it is damaged or beyond a limit.
         """
-        return await self._read(value, kind)
+        return await self._read(value, kind, allowance)
 
-    async def read_any(self, value: str | bytes) -> MediaFile:
+    async def read_any(self, value: str | bytes, allowance: Allowance | None = None) -> MediaFile:
         """Return the file in a value, of the kind that its first bytes show.
 
         Raises:
             MediaError: as `read` does.
         """
-        return await self._read(value, None)
+        return await self._read(value, None, allowance)
 
-    async def _read(self, value: str | bytes, kind: str | None) -> MediaFile:
+    async def _read(
+        self, value: str | bytes, kind: str | None, allowance: Allowance | None
+    ) -> MediaFile:
         try:
             if isinstance(value, str) and (url := _url(value)):
-                value = await self._fetcher.fetch(url)
+                value = await self._fetcher.fetch(url, allowance)
             data = self._decoded(value) if isinstance(value, str) else value
             return await self._converted(data, kind)
         except (FetchError, ImageError, AvError) as error:

@@ -57,6 +57,27 @@ def is_public(address: Address) -> bool:
     return not any(address in network for network in _NOT_PUBLIC)
 
 
+class Allowance:
+    """How many bytes may be fetched for one request, of all its files together."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._left = max_bytes
+
+    def take(self, count: int) -> None:
+        """Count bytes that have come.
+
+        Raises:
+            FetchError: when they are too many.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise FetchError(
+                "the files at the URLs are too large together: "
+                f"at most {self._max_bytes} bytes are accepted"
+            )
+
+
 class Fetcher:
     """Fetches files over http and https, as an asynchronous context manager.
 
@@ -110,8 +131,8 @@ class Fetcher:
             raise RuntimeError("the fetcher is not open")
         return self._session
 
-    async def fetch(self, url: str) -> bytes:
-        """Return the file at a URL.
+    async def fetch(self, url: str, allowance: Allowance | None = None) -> bytes:
+        """Return the file at a URL, which takes of the allowance.
 
         Raises:
             FetchError: when the URL is not valid, or too long, or holds a user name; when it
@@ -121,7 +142,7 @@ class Fetcher:
         session = self.session
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._follow(session, _parsed(url))
+                return await self._follow(session, _parsed(url), allowance)
         except FetchError:
             raise
         except TimeoutError as error:
@@ -131,16 +152,18 @@ class Fetcher:
         except Exception as error:
             raise FetchError("the host that the URL leads to does not answer properly") from error
 
-    async def _follow(self, session: aiohttp.ClientSession, url: URL) -> bytes:
+    async def _follow(
+        self, session: aiohttp.ClientSession, url: URL, allowance: Allowance | None
+    ) -> bytes:
         for _ in range(self._max_redirects + 1):
             async with session.get(url, allow_redirects=False) as response:
                 place = response.headers.get("Location")
                 if response.status not in _REDIRECTS or place is None:
-                    return await self._body(response)
+                    return await self._body(response, allowance)
                 url = _parsed(place, url)
         raise FetchError(f"the URL redirects more than {self._max_redirects} times")
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, allowance: Allowance | None) -> bytes:
         if response.status != 200:
             raise FetchError(f"the URL is answered with status {response.status}, not 200")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -150,6 +173,8 @@ class Fetcher:
         async for chunk in response.content.iter_any():
             body += chunk
             self._check_size(len(body))
+            if allowance:
+                allowance.take(len(chunk))
         return bytes(body)
 
     def _check_size(self, size: int) -> None:
