@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from templates.gateway.limits import Rate, sizes
+from generator.graph.sizes import sizes
+from templates.gateway.limits import Rate
 from templates.gateway.problems import Problem
 
 from .api_client import import_rendered, in_thread, part, service

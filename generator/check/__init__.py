@@ -17,6 +17,7 @@ from .models import check_declarations, check_unlocked, check_unused, families_o
 from .names import check_names, check_references
 from .params import check_params, with_text_limit
 from .settings import check_settings, check_timeout
+from .sizes import check_sizes
 from .uses import Uses, check_uses
 from .variants import LeftOut, check_variants
 
@@ -121,6 +122,8 @@ def _check_workflow(
     params, wrong = check_params(workflow, classes)
     faults += wrong
     workflow = replace(workflow, params=params)
+    if settings:
+        faults += check_sizes(workflow, settings.limits)
     is_clear = not any(fault.code == "bad-param" for fault in wrong)
     left_out, wrong = check_variants(workflow, classes)
     # What may be absent is not known of params that contradict themselves.

@@ -15,10 +15,11 @@ from ..graph.classes import inputs_of, resolve_classes
 from ..graph.convert import convert, is_ui
 from ..graph.families import Families, Known, check_families, declared_families
 from ..graph.records import Graph
+from ..graph.sizes import Size, sizes
 from ..graph.words import did_you_mean, show
 from ..params import Request
 from .backend import Backend, UnreadModelError
-from .limits import Limits, Size, sizes
+from .limits import Limits
 from .problems import Fault, Problem, pointer
 
 # Texts that nodes of packs take for a path.
