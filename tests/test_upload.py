@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import modal as modal_sdk
 import pytest
 
-from build.gateway.backend import UnreadModelError
+from build.gateway.backend import BackendUnavailableError, UnreadModelError
+from build.gateway.modal_calls import VolumeFiles
 from build.gateway.uploads import UploadedHeaders
 from generator.check import Checked
 from generator.deployment.upload import UploadError, checked_upload
@@ -233,6 +236,35 @@ def test_a_gateway_reads_volumes(modal: LocalModal, tmp_path: Path) -> None:
         {names[0]: ["flux"], names[1]: ["sdxl"], names[2]: None},
     ]
     assert (tmp_path / "copy").read_bytes() == SDXL_LORA
+
+
+class Broken:
+    """A Volume that hands out fewer bytes of a file than it lists, or breaks off."""
+
+    def __init__(self, breaks_off: bool) -> None:
+        self._breaks_off = breaks_off
+        self.listdir = self.read_file = self
+
+    async def _list(self) -> list[Any]:
+        kind = SimpleNamespace(name="FILE")
+        return [SimpleNamespace(path="loras/a.safetensors", size=8, mtime=1, type=kind)]
+
+    async def _read(self) -> AsyncGenerator[bytes, None]:
+        yield b"half"
+        if self._breaks_off:
+            raise modal_sdk.exception.ConnectionError("cut off")
+
+    def aio(self, _: str, recursive: bool = False) -> Any:
+        return self._list() if recursive else self._read()
+
+
+@pytest.mark.parametrize("breaks_off", [True, False])
+def test_half_a_file_is_never_there(tmp_path: Path, breaks_off: bool) -> None:
+    """Neither under its name nor under another one."""
+    volume: Any = Broken(breaks_off)
+    with pytest.raises(BackendUnavailableError):
+        asyncio.run(VolumeFiles([volume]).fetch("loras/a.safetensors", tmp_path / "a"))
+    assert [*tmp_path.iterdir()] == []
 
 
 # Headers

@@ -100,6 +100,20 @@ def test_what_the_mount_shows_is_not_fetched(volume: Volume) -> None:
     assert volume.fetched == []
 
 
+def test_what_was_uploaded_right_before_the_start(volume: Volume) -> None:
+    """It is what the mount shows if that has its time, and else it is fetched to be sure."""
+    volume.put("loras/a.safetensors", b"a", 10.0)
+    models = started(volume)
+    assert read(volume, models, "a.safetensors") == b"a"
+    assert volume.fetched == []
+    os.utime(volume.mount / "loras/a.safetensors", (1.0, 1.0))
+    for file in (volume.mount.parent / "models/loras").iterdir():
+        file.unlink()
+    assert models.link() == []
+    assert read(volume, models, "a.safetensors") == b"a"
+    assert volume.fetched == ["loras/a.safetensors"]
+
+
 def test_a_younger_file_is_fetched_once(volume: Volume) -> None:
     models = started(volume)
     volume.put("loras/people/ann.safetensors", b"ann")

@@ -21,7 +21,7 @@ from .utils.downloads import ModelFile, Places, link
 # Size in bytes, and time of change in seconds since the epoch.
 Version = tuple[int, float]
 
-# How much older than this container a file must be to be the one that its mount shows.
+# How much older than this container a file must be to be surely the one that its mount shows.
 _MARGIN_SECONDS: Final = 300.0
 
 
@@ -65,7 +65,7 @@ class WorkerModels:
         self._uploads = uploads
         self._catalog = catalog
         self._started = time.time()
-        self._mounted: dict[str, int] = {}
+        self._mounted: dict[str, Version] = {}
         self._fetched: dict[str, Version] = {}
         self._lock = asyncio.Lock()
 
@@ -83,7 +83,8 @@ class WorkerModels:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.unlink(missing_ok=True)
                     target.symlink_to(file)
-                    self._mounted[path] = file.stat().st_size
+                    found = file.stat()
+                    self._mounted[path] = found.st_size, found.st_mtime
         return reasons
 
     async def placed(self, graph: Graph) -> Graph:
@@ -149,7 +150,10 @@ class WorkerModels:
         if path in self._fetched:
             return self._fetched[path] == version
         size, changed = version
-        return self._mounted.get(path) == size and changed < self._started - _MARGIN_SECONDS
+        shown_size, shown = self._mounted.get(path, (-1, 0.0))
+        # A Volume tells whole seconds, and a mount may have times of its own.
+        is_old = changed < self._started - _MARGIN_SECONDS
+        return size == shown_size and (is_old or int(changed) == int(shown))
 
 
 def _versioned(name: str, versions: Mapping[str, Version]) -> str:
