@@ -43,12 +43,14 @@ def sizes(graph: Graph) -> Iterator[Size]:
     A number may stand in a node of its own, such as PrimitiveInt. What the graph computes is not
     known before it runs, and not counted.
     """
-    for node in graph:
-        counts = [n for name in _COUNTS if (n := _number(graph, node, name)) and n.value > 1]
+    for node, content in graph.items():
         for sides in _SIDES:
+            if sides[0] not in content["inputs"]:
+                continue
             found = [n for name in sides if (n := _number(graph, node, name))]
             if len(found) == len(sides):
-                numbers = (*found, *counts)
+                counts = [n for name in _COUNTS if (n := _number(graph, node, name))]
+                numbers = (*found, *(n for n in counts if n.value > 1))
                 yield Size(node, math.prod(number.value for number in numbers), numbers)
 
 
