@@ -5,8 +5,14 @@ import gc
 import json
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +20,10 @@ import pytest
 
 from build.client import Client
 from build.client_core import Progress as Shown
+from generator.ports import free_port
+from generator.preview.folders import Folders
+from generator.preview.schemas import Schemas
+from generator.preview.server import Server, serving
 from templates.gateway.backend import JobEvent
 from templates.gateway.events import EventLog, Narrator, Told
 from templates.utils.comfyui_protocol import to_be_run
@@ -31,7 +41,17 @@ from templates.utils.comfyui_records import (
     Started,
 )
 
-from .api_client import SECONDS, Service, listening, part, serve
+from .api_client import (
+    CATALOG,
+    MODELS,
+    SECONDS,
+    Service,
+    asked,
+    listening,
+    new_app,
+    part,
+    serve,
+)
 
 INFO = EngineInfo("0.3.71", "cuda:0 NVIDIA L40S : cudaMallocAsync", 1, 1, preview=False)
 PICTURE = Preview("4", "image/jpeg", b"\xff\xd8\xff")
@@ -297,7 +317,7 @@ async def open_stream(client: httpx.AsyncClient, job: str) -> AsyncIterator[Asyn
 
 
 def with_server(
-    base: Any, test: Callable[[Service, httpx.AsyncClient], Any], **options: Any
+    base: Path, test: Callable[[Service, httpx.AsyncClient], Any], **options: Any
 ) -> None:
     """Run a test with a service, and a client that asks it through a socket."""
 
@@ -333,7 +353,7 @@ async def left_by_listeners(log: EventLog) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_heartbeats(tmp_path: Any, stream: Callable[[str, float], None]) -> None:
+def test_heartbeats(tmp_path: Path, stream: Callable[[str, float], None]) -> None:
     """A comment while nothing happens, which no reader takes for an event."""
     stream("_HEARTBEAT_SECONDS", 0.05)
 
@@ -353,7 +373,7 @@ def test_heartbeats(tmp_path: Any, stream: Callable[[str, float], None]) -> None
 
 
 def test_a_stream_ends_and_is_gone_on_with(
-    tmp_path: Any, stream: Callable[[str, float], None]
+    tmp_path: Path, stream: Callable[[str, float], None]
 ) -> None:
     stream("_LONGEST_STREAM", 0.3)
 
@@ -373,7 +393,7 @@ def test_a_stream_ends_and_is_gone_on_with(
     with_server(tmp_path, test, pace=0.02)
 
 
-def test_the_client_listens(tmp_path: Any) -> None:
+def test_the_client_listens(tmp_path: Path) -> None:
     """Of the service that is rendered with it: the events as they come, and progress from them."""
 
     async def test(service: Service, client: httpx.AsyncClient) -> None:
@@ -402,7 +422,39 @@ def test_the_client_listens(tmp_path: Any) -> None:
     with_server(tmp_path, test, pace=0.02, previews=True)
 
 
-def test_fifty_listeners_and_what_they_leave_behind(tmp_path: Any) -> None:
+def test_a_run_that_is_sent_again_is_told_again(tmp_path: Path) -> None:
+    """An engine that ends in mid-run is no end of the job."""
+    folders = Folders(tmp_path)
+    folders.make()
+    for model in MODELS:
+        folders.add_model(model)
+    port = free_port()
+
+    def engine() -> AbstractAsyncContextManager[str]:
+        return serving(Server(Schemas(CATALOG, folders), folders, pace=0.05), port)
+
+    async def test() -> None:
+        backend = part("build", "gateway.local").LocalBackend(f"http://127.0.0.1:{port}")
+        async with AsyncExitStack() as first, asyncio.timeout(SECONDS):
+            await first.enter_async_context(engine())
+            async with backend, asked(new_app("build", backend)) as client:
+                prefer = {"Prefer": "respond-async"}
+                job = (await client.post("/flux", json=SLOW, headers=prefer)).json()["job"]
+                async with aclosing(backend.events(job, 0)) as events:
+                    while (await anext(events)).name != "progress":
+                        pass
+                    await first.aclose()
+                    async with engine():
+                        told = [event.name async for event in events]
+                assert told.count("started") == 1
+                assert (told.count("end"), told[-1]) == (1, "end")
+                reply = await client.get(f"/jobs/{job}")
+                assert reply.json()["status"] == "succeeded"
+
+    asyncio.run(test())
+
+
+def test_fifty_listeners_and_what_they_leave_behind(tmp_path: Path) -> None:
     """All of them leave in the midst; the service is then as it was, and the job goes on."""
 
     async def test(service: Service, client: httpx.AsyncClient) -> None:
@@ -427,7 +479,7 @@ def test_fifty_listeners_and_what_they_leave_behind(tmp_path: Any) -> None:
     with_server(tmp_path, test, pace=0.1)
 
 
-def test_who_leaves_while_nothing_happens_leaves_nothing(tmp_path: Any) -> None:
+def test_who_leaves_while_nothing_happens_leaves_nothing(tmp_path: Path) -> None:
     async def test(service: Service, client: httpx.AsyncClient) -> None:
         job = await service.started("/flux", SLOW)
         second = await service.started("/flux", SLOW)
@@ -448,7 +500,7 @@ def test_who_leaves_while_nothing_happens_leaves_nothing(tmp_path: Any) -> None:
     with_server(tmp_path, test, pace=1)
 
 
-def test_who_does_not_read_is_left(tmp_path: Any, stream: Callable[[str, float], None]) -> None:
+def test_who_does_not_read_is_left(tmp_path: Path, stream: Callable[[str, float], None]) -> None:
     """A connection that stays open and full is given up when the stream's time is over."""
     stream("_LONGEST_STREAM", 1.0)
 
