@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-engine test-modal test-api fuzz lint golden pictures bench bench-validate bench-front bench-download clean
+.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,8 +73,11 @@ lint: $(STAMP) ## check the code's style and types, the rendered code's too
 	$(RUN) -m ruff format --check $(SOURCES) build
 	$(RUN) -m mypy $(SOURCES) build
 
-golden: $(STAMP) ## update tests/golden after a change to the specs or templates
-	@$(RUN) -m pytest -q tests/test_golden.py --update-golden
+golden: $(STAMP) ## update tests/golden and docs/reference after a change to specs, schemas or templates
+	@$(RUN) -m pytest -q tests/test_golden.py tests/test_references.py --update-golden
+
+docs: $(STAMP) ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet && echo "open site/index.html"
 
 pictures: $(STAMP) ## make the pictures of README and docs
 	@$(RUN) -m docs.pictures
@@ -93,7 +96,7 @@ bench-download: $(STAMP) ## measure how long models take, 8 at a time against on
 	@$(RUN) -m bench.download
 
 clean: ## remove build/, .venv and caches
-	rm -rf build .build-* $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build .build-* site $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The requirements of gpu.yaml come second, so that what is tested is what is deployed.
@@ -109,7 +112,7 @@ $(STAMP): pyproject.toml Makefile $(wildcard gpu.yaml)
 	  install="$(RUN) -m pip install --quiet --disable-pip-version-check"; \
 	fi; \
 	echo "setting up $(VENV) …" >&2; \
-	$$install -e '.[dev]' || exit 1; \
+	$$install -e '.[dev,docs]' || exit 1; \
 	[ -f gpu.yaml ] || exit 0; \
 	if $(RUN) -m generator requirements --quiet > $(VENV)/requirements.txt; then \
 	  $$install -r $(VENV)/requirements.txt && touch $@; \

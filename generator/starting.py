@@ -38,6 +38,10 @@ def new_project(folder: Path, example: str | None = None) -> dict[Path, str]:
         "Makefile": _starter("Makefile").replace("@GENERATOR@", installed_from()),
         "README.md": _starter("README.md").replace("@APP@", app),
         ".gitignore": _starter("gitignore"),
+        ".github/workflows/service.yml": _workflow_file(),
+        ".pre-commit-config.yaml": _starter("pre-commit.yaml"),
+        ".vscode/extensions.json": _starter("extensions.json"),
+        ".vscode/settings.json": _starter("settings.json"),
         **{
             f"schemas/{name}.schema.json": (_HERE / "schemas" / f"{name}.schema.json").read_text(
                 "utf-8"
@@ -101,6 +105,21 @@ def installed_from() -> str:
     git = origin.get("vcs_info")
     where = f"{git['vcs']}+{origin['url']}@{git['commit_id']}" if git else origin["url"]
     return f"{_PACKAGE} @ {where}"
+
+
+def _workflow_file() -> str:
+    """Return the workflow for GitHub, which says where the generator is when that is a folder."""
+    text = _starter("service.yml")
+    if "@ file:" not in installed_from():
+        return text
+    return text.replace(
+        "\njobs:\n",
+        "\nenv:\n"
+        "  # TODO: the Makefile has a folder of your machine; say where GitHub gets the generator.\n"
+        "  GENERATOR: git+https://github.com/OWNER/comfyui-modal-generator\n"
+        "\njobs:\n",
+        1,
+    )
 
 
 def _starter(name: str) -> str:

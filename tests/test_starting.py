@@ -61,7 +61,7 @@ def test_every_shipped_workflow_is_an_example() -> None:
 def test_editors_find_the_schemas(tmp_path: Path) -> None:
     main(["init", str(tmp_path), "--quiet"])
     main(["new", "more", "--project", str(tmp_path), "--quiet"])
-    for path in [*tmp_path.glob("*.yaml"), *tmp_path.glob("workflows/*.yaml")]:
+    for path in [*tmp_path.glob("[!.]*.yaml"), *tmp_path.glob("workflows/*.yaml")]:
         _, _, schema = path.read_text().partition("\n")[0].partition("$schema=")
         assert (path.parent / schema).resolve().parent == tmp_path / "schemas", path
         assert (path.parent / schema).is_file()

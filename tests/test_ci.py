@@ -1,0 +1,261 @@
+"""What new projects have for CI, hooks and editors: each step is run as those who read it would."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from generator.cli import main
+from generator.lock import Lock, LockedModel, inputs_of_images, write_lock
+
+from .conftest import ROOT, load_and_check
+
+STARTER: Final = ROOT / "generator" / "starter"
+PAGE: Final = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+SCHEMA: Final = json.loads((ROOT / "tests/fixtures/github-workflow.schema.json").read_bytes())
+SECONDS: Final = 120
+# `gh` of the tests notes what it is told, and the file that it is given.
+GH: Final = """\
+#!/bin/sh
+for last; do :; done
+{ printf '%s\\n' "$@"; cat "$last"; } > "$GH_LOG"
+"""
+
+
+@pytest.fixture(name="project")
+def _project(tmp_path: Path) -> Path:
+    """A new project in git, locked, whose `make setup` has been done: .venv runs this Python."""
+    folder = tmp_path / "service"
+    assert main(["init", str(folder), "--quiet"]) == 0
+    lock(folder)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    commit(folder)
+    set_up(folder)
+    return folder
+
+
+def lock(folder: Path) -> None:
+    checked, _ = load_and_check(folder)
+    assert checked is not None
+    models = {
+        name: LockedModel(name, m.source, "a" * 40, 2_130_000_000, "b" * 64)
+        for name, m in checked.models.models.items()
+    }
+    resolved = inputs_of_images(checked.settings, checked.groups)
+    write_lock(Lock(models=models, resolved=resolved), folder)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    name = ["-c", "user.name=it", "-c", "user.email=it@example.com"]
+    command = ["git", *name, *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def commit(folder: Path) -> str:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "It")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def set_up(folder: Path) -> None:
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (folder / ".venv" / ".set-up").touch()
+
+
+def workflow(folder: Path) -> dict[str, Any]:
+    text = (folder / ".github/workflows/service.yml").read_text()
+    # PyYAML's YAML 1.1 reads a bare `on` as true.
+    found: dict[str, Any] = yaml.safe_load(text.replace("\non:", '\n"on":'))
+    return found
+
+
+def step(folder: Path, job: str, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a step as GitHub does; of its variables, those that are expressions are given."""
+    [found] = [one for one in workflow(folder)["jobs"][job]["steps"] if name in one.values()]
+    expressions = {key for key, text in found.get("env", {}).items() if "${{" in text}
+    assert expressions <= set(variables)
+    assert "${{" not in found["run"], "expressions in a script are code of whoever fills them in"
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", found["run"]],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **variables},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_the_workflow_is_one(project: Path) -> None:
+    faults = Draft7Validator(SCHEMA).iter_errors(workflow(project))
+    assert [fault.message for fault in faults] == []
+    assert list(Draft7Validator(SCHEMA).iter_errors({"on": "push", "jobs": {"it": {"step": []}}}))
+
+
+def test_each_command_of_the_workflow_is_run_here(project: Path) -> None:
+    """Every script is run below, and in tests/modal."""
+    scripts = [
+        (job, one.get("name", one["run"]))
+        for job, about in workflow(project)["jobs"].items()
+        for one in about["steps"]
+        if "run" in one
+    ]
+    assert scripts == [
+        ("check", "make setup"),
+        ("check", "The specs are right"),
+        ("check", "The lock fits the specs"),
+        ("check", "Each endpoint answers"),
+        ("plan", "make setup"),
+        ("plan", "Build what it changes"),
+        ("plan", "Plan"),
+        ("plan", "Comment"),
+        ("deploy", "make setup"),
+        ("deploy", "Deploy"),
+    ]
+
+
+def test_secrets_are_for_the_deploy_alone(project: Path) -> None:
+    """Code of a pull request is run by the other jobs."""
+    found = workflow(project)
+    jobs = {name: json.dumps(job) for name, job in found["jobs"].items()}
+    assert [name for name, text in jobs.items() if "secrets." in text] == ["deploy"]
+    assert found["permissions"] == {"contents": "read"}
+    assert found["jobs"]["deploy"]["environment"] == "production"
+    assert "github.event_name != 'pull_request'" in found["jobs"]["deploy"]["if"]
+
+
+def test_check(project: Path) -> None:
+    """It is clean for a new project; what is wrong is annotated at its place."""
+    for name in ("make setup", "The specs are right", "The lock fits the specs"):
+        done = step(project, "check", name)
+        assert (done.returncode, "::error" in done.stdout) == (0, False), done.stderr
+    done = step(project, "check", "Each endpoint answers")
+    assert done.returncode == 0, done.stderr
+    path = project / "workflows" / "picture.yaml"
+    path.write_text(path.read_text().replace("class_type: KSampler", "class_type: KSamplr"))
+    done = step(project, "check", "The specs are right")
+    assert done.returncode == 1
+    assert re.search(r"^::error file=workflows/picture.yaml,line=\d+,col=\d+", done.stdout, re.M)
+    (project / "generator.lock").unlink()
+    assert step(project, "check", "The lock fits the specs").returncode != 0
+
+
+def test_plan(project: Path, tmp_path: Path) -> None:
+    """The plan against the base is what the comment says; it fails when callers would be broken."""
+    base = git(project, "rev-parse", "HEAD")
+    path = project / "workflows" / "picture.yaml"
+    path.write_text(path.read_text().replace("maximum: 60", "maximum: 30"))
+    commit(project)
+    assert step(project, "plan", "make setup").returncode == 0
+    built = step(project, "plan", "Build what it changes", BASE=base)
+    assert built.returncode == 0, built.stderr
+    summary, log = tmp_path / "summary.md", tmp_path / "gh.txt"
+    for allowed, code in (("0", 1), ("1", 0)):
+        summary.unlink(missing_ok=True)
+        done = step(
+            project, "plan", "Plan", ALLOW_BREAKING=allowed, GITHUB_STEP_SUMMARY=str(summary)
+        )
+        assert bool(done.returncode) == bool(code), done.stderr
+        assert 'param "steps": maximum 60 → 30  [breaks callers]' in summary.read_text()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gh").write_text(GH)
+    (tmp_path / "bin" / "gh").chmod(0o755)
+    url = "https://github.com/OWNER/service/pull/1"
+    done = step(
+        project,
+        "plan",
+        "Comment",
+        PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        GH_TOKEN="x",
+        PULL_REQUEST=url,
+        GH_LOG=str(log),
+    )
+    assert done.returncode == 0, done.stderr
+    said = log.read_text()
+    assert said.startswith(f"pr\ncomment\n{url}\n--edit-last\n--create-if-none\n--body-file\n")
+    assert said.endswith(summary.read_text())
+
+
+def test_the_hook(project: Path) -> None:
+    """pre-commit runs it for specs, and not for other files."""
+    environment = {**os.environ, "PRE_COMMIT_HOME": str(project.parent / "pre-commit")}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        git(project, "add", "--all")
+        return subprocess.run(
+            [sys.executable, "-m", "pre_commit", "run", "--color", "never"],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    (project / "README.md").write_text("Other words\n")
+    done = run()
+    assert (done.returncode, "Skipped" in done.stdout) == (0, True), done.stdout
+    path = project / "workflows" / "picture.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("summary: A picture", "summary: Another picture"))
+    done = run()
+    assert (done.returncode, "Passed" in done.stdout) == (0, True), done.stdout
+    path.write_text(text.replace("${prompt}", "${promt}"))
+    done = run()
+    assert done.returncode == 1
+    assert "error[unknown-param]" in done.stdout
+
+
+def test_editors_find_schemas_of_files_to_come(project: Path) -> None:
+    settings = json.loads((project / ".vscode" / "settings.json").read_text())
+    for schema, files in settings["yaml.schemas"].items():
+        assert (project / schema).is_file()
+        assert list(project.glob(files))
+    assert settings["redhat.telemetry.enabled"] is False
+    extensions = json.loads((project / ".vscode" / "extensions.json").read_text())
+    assert extensions == {"recommendations": ["redhat.vscode-yaml"]}
+
+
+def test_where_the_generator_comes_from_must_be_said_when_it_is_a_folder(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workflow(project)["env"]["GENERATOR"].startswith("git+https://")
+    monkeypatch.setattr("generator.starting.installed_from", lambda: "it @ git+https://x/it@abc")
+    assert main(["init", str(tmp_path / "other"), "--quiet"]) == 0
+    assert "env" not in workflow(tmp_path / "other")
+    text = (tmp_path / "other" / ".github/workflows/service.yml").read_text()
+    assert text == (STARTER / "service.yml").read_text()
+
+
+@pytest.mark.parametrize("name", ["service.yml", "pre-commit.yaml", "settings.json"])
+def test_the_page_shows_the_files(name: str) -> None:
+    assert f"\n{(STARTER / name).read_text(encoding='utf-8')}```\n" in PAGE
+
+
+def test_make_sets_up_from_the_address_that_is_given(project: Path) -> None:
+    """GENERATOR of the workflow takes the place of what the Makefile says."""
+    shutil.rmtree(project / ".venv")
+    said = subprocess.run(
+        ["make", "-n", "setup"],
+        cwd=project,
+        env={**os.environ, "GENERATOR": "git+https://github.com/OWNER/it"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert (
+        "pip install --quiet --disable-pip-version-check 'git+https://github.com/OWNER/it'" in said
+    )
