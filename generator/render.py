@@ -98,6 +98,7 @@ def _config(checked: Checked) -> dict[str, Source]:
         # A name holds 64 characters, and an app's own up to 59.
         "jobs": f"{settings.app}-jobs",
         "events": f"{settings.app}-told",
+        "usage": f"{settings.app}-usage",
         "cache": settings.volumes.get(CACHE_VOLUME, CACHE),
         "uploads": {n: path for n, path in settings.volumes.items() if n != CACHE_VOLUME},
         "regions": list(settings.scaling.region) or None,
@@ -105,6 +106,8 @@ def _config(checked: Checked) -> dict[str, Source]:
         "gateway_max_containers": settings.gateway.max_containers,
         "auth": settings.auth,
         "cors_origins": settings.gateway.cors_origins,
+        "operators": settings.gateway.operators,
+        "log_prompts": settings.log_prompts,
         "max_body_bytes": settings.limits.body_mb * 10**6,
         "max_media_pixels": settings.limits.media_pixels,
         "max_text_characters": settings.limits.text_characters,

@@ -244,6 +244,7 @@ class Gateway:
     max_containers: int
     deadline: int
     cors_origins: list[str]
+    operators: list[str]
 
 
 @dataclass(frozen=True)
@@ -283,6 +284,7 @@ class Settings:
     scaling: Scaling
     gateway: Gateway
     auth: str
+    log_prompts: bool
     limits: Limits
 
 
@@ -356,6 +358,7 @@ def read_settings(root: Node, schema: dict[str, Any]) -> Settings:
         scaling=Scaling(**plain["scaling"]),
         gateway=Gateway(**plain["gateway"]),
         auth=plain["auth"],
+        log_prompts=plain["log_prompts"],
         limits=Limits(**plain["limits"]),
     )
 

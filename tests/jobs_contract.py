@@ -40,7 +40,7 @@ comfyui: {{version: 0.3.71, commit: c55fd7481626d8bee8044ea7512ea996d13a1b90}}
 gpus:
   default: l40s
   l40s: {{modal: L40S, vram_gb: 48, price_per_second: 0.000542}}
-gateway: {{deadline: {DEADLINE}}}
+gateway: {{deadline: {DEADLINE}, operators: [bob]}}
 """
 MODELS_YAML = """\
 models:
@@ -246,6 +246,12 @@ class Jobs:
             reply = self.get(f"/jobs/{reply.json()['job']}/result", prefer="wait=20")
         return reply
 
+    def usage(self, owner: str = "ann") -> dict[tuple[str, str], Body]:
+        """Return the rows of /usage that a key sees, by route and owner."""
+        reply = self.get("/usage", owner)
+        assert reply.status_code == 200, reply.text
+        return {(row["route"], row["owner"]): row for row in reply.json()["rows"]}
+
     def color(self) -> int:
         """Return a number that no other request of the test has."""
         self.count += 1
@@ -318,6 +324,13 @@ def read_events(reply: httpx.Response) -> Iterator[Event]:
 def named(events: list[Event], name: str) -> list[Body]:
     """Return the data of the events of a name."""
     return [event.data for event in events if event.name == name]
+
+
+def _more(row: Body, before: Body) -> Body:
+    """Return by how much the counts of a row of /usage have grown."""
+    names = ("requests", "rejected", "repeated", "succeeded", "failed", "cancelled")
+    more = {name: row[name] - before.get(name, 0) for name in names}
+    return {name: count for name, count in more.items() if count}
 
 
 def _type(reply: httpx.Response) -> str:
@@ -855,6 +868,96 @@ class JobsContract:
         headers = [*jobs.headers().items(), ("Idempotency-Key", "a"), ("Idempotency-Key", "a")]
         reply = jobs.client.post("/picture", json={"color": 1}, headers=headers)
         problem(reply, 400, "bad-request")
+
+    # What it took
+
+    def test_what_a_job_took(self, jobs: Jobs) -> None:
+        """X-Cost-USD is that of execution alone; nobody started a worker for it."""
+        reply = jobs.picture()
+        found = jobs.get(f"/jobs/{reply.headers['x-job-id']}").json()
+        took = found["timings"]
+        assert took["startup"] == {"seconds": 0, "usd": 0}
+        assert took["queue"]["usd"] == 0
+        assert 0 <= took["queue"]["seconds"] < SECONDS
+        assert took["execution"] == {"seconds": found["seconds"], "usd": found["cost"]}
+        assert took["execution"]["seconds"] == float(reply.headers["x-execution-time-sec"])
+        assert took["execution"]["usd"] == float(reply.headers["x-cost-usd"])
+
+    def test_what_a_job_took_that_waited(self, jobs: Jobs) -> None:
+        first, second = jobs.start("/slow", {"steps": 40}), jobs.start("/slow", {"steps": 1})
+        assert jobs.running(first)["timings"] is None
+        found = jobs.get(f"/jobs/{second}", prefer="wait=20").json()
+        took = jobs.get(f"/jobs/{first}").json()["timings"]
+        assert took["execution"]["seconds"] > 0.5
+        # It waited for almost all of the other's run.
+        assert found["timings"]["queue"]["seconds"] > took["execution"]["seconds"] / 2
+        assert found["timings"]["execution"]["seconds"] < took["execution"]["seconds"]
+
+    def test_what_a_job_took_that_failed_or_was_cancelled(self, jobs: Jobs) -> None:
+        document = problem(jobs.post("/failing", {"color": jobs.color()}), 500, "node-failed")
+        took = jobs.get(f"/jobs/{document['job']}").json()["timings"]
+        assert 0 <= took["execution"]["seconds"] < SECONDS
+        running = jobs.start()
+        jobs.until(running, lambda job: (job["progress"] or {}).get("value"))
+        waiting = jobs.start()
+        jobs.until(waiting, lambda job: job["position"] == 1)
+        time.sleep(0.5)
+        assert jobs.delete(waiting).status_code == 200
+        took = jobs.delete(running).json()["timings"]
+        assert 0.5 < took["execution"]["seconds"] < SECONDS
+        assert took == jobs.get(f"/jobs/{running}").json()["timings"]
+        took = jobs.get(f"/jobs/{waiting}").json()["timings"]
+        assert took["execution"] == {"seconds": 0, "usd": 0}
+        assert 0.4 < took["queue"]["seconds"] < SECONDS
+
+    def test_usage(self, jobs: Jobs) -> None:
+        """Each key sees its own, an operator's all; what comes again is counted again."""
+        before = jobs.usage("bob")
+        start = time.time()
+        taken = [jobs.picture() for _ in range(3)]
+        jobs.picture("bob")
+        problem(jobs.post("/failing", {"color": jobs.color()}), 500, "node-failed")
+        problem(jobs.post("/picture", {"colour": 1}), 422, "bad-params")
+        key, body = jobs.key(), {"color": jobs.color()}
+        for _ in range(3):
+            jobs.ended(jobs.post("/picture", body, idempotency_key=key))
+        job = jobs.start()
+        jobs.running(job)
+        assert jobs.delete(job).json()["status"] == "cancelled"
+        wanted = {
+            ("/picture", "ann"): {"requests": 7, "succeeded": 4, "rejected": 1, "repeated": 2},
+            ("/picture", "bob"): {"requests": 1, "succeeded": 1},
+            ("/failing", "ann"): {"requests": 1, "failed": 1},
+            ("/slow", "ann"): {"requests": 1, "cancelled": 1},
+        }
+        limit = time.monotonic() + SECONDS
+
+        def counted() -> dict[tuple[str, str], Body]:
+            found = jobs.usage("bob")
+            more = {key: _more(row, before.get(key, {})) for key, row in found.items()}
+            return {key: row for key, row in more.items() if row}
+
+        # A container tells the others after some seconds.
+        while counted() != wanted and time.monotonic() < limit:
+            time.sleep(0.2)
+        assert counted() == wanted
+        after = jobs.usage("bob")
+        seconds = sum(float(reply.headers["x-execution-time-sec"]) for reply in taken)
+        row = before.get(("/picture", "ann"), {"seconds": {"execution": 0}})
+        grown = after["/picture", "ann"]["seconds"]["execution"] - row["seconds"]["execution"]
+        assert seconds < grown < 2 * seconds + 1
+        assert after["/slow", "ann"]["seconds"]["execution"] > 0
+        row = after["/picture", "ann"]
+        assert row["success_rate"] == round(
+            row["succeeded"] / (row["succeeded"] + row["failed"]), 4
+        )
+        own = jobs.usage("ann")
+        assert {owner for _, owner in own} == {"ann"}
+        assert {key for key in after if key[1] == "ann"} == {*own}
+        document = jobs.get("/usage").json()
+        since, until = (datetime.fromisoformat(document[key]) for key in ("since", "until"))
+        assert since.timestamp() < start < until.timestamp()
+        problem(jobs.client.get("/usage"), 401, "unauthorized")
 
     # What is kept
 

@@ -758,7 +758,7 @@ def test_the_openapi_document(name: str, request: pytest.FixtureRequest) -> None
     routes = {entry["route"] for entry in found.get("/workflows").json()}
     below = ("", "/result", "/events", "/outputs/{number}")
     jobs = {f"/jobs/{{job}}{path}" for path in below}
-    assert set(document["paths"]) == routes | jobs | {"/health", "/ready", "/workflows"}
+    assert set(document["paths"]) == routes | jobs | {"/health", "/ready", "/usage", "/workflows"}
 
 
 def values(value: object, key: str) -> Iterator[Any]:

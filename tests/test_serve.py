@@ -24,7 +24,7 @@ import pytest
 from generator.cli import main
 from generator.ports import free_port
 
-from .api_client import FLUX, MODELS, SECONDS, import_rendered, new_app, part, problem, size
+from .api_client import FLUX, JSON, MODELS, SECONDS, import_rendered, new_app, part, problem, size
 from .conftest import ROOT, MakeProject
 
 # What runs is found by a mark in its environment, which /proc shows.
@@ -265,7 +265,7 @@ def test_what_an_engine_of_ones_own_lacks_is_said(tmp_path: Path) -> None:
     with own_engine(tmp_path, "--no-packs", *models) as (served, _):
         served.url()
         assert served.read(r"^try: curl -X POST \S+/flux-dev ")
-        lacking = re.findall(r"^warning: (\S+) cannot run .* has no (.*)", served.text, re.M)
+        lacking = re.findall(r'"(\S+) cannot run .* has no (.*)"', served.text)
         assert dict(lacking) == {
             "/flux": "model file checkpoints/flux1-schnell-fp8.safetensors",
             "/flux-instantid": "node class ApplyInstantIDAdvanced, InstantIDFaceAnalysis, "
@@ -290,16 +290,26 @@ def test_an_engine_that_ended_or_hung_is_started_again(
     with ThreadPoolExecutor() as pool:
         body = {**FLUX, "steps": 50}
         replies = [
-            pool.submit(httpx.post, f"{url}/flux", json={**body, "seed": seed}, timeout=SECONDS)
+            pool.submit(
+                httpx.post,
+                f"{url}/flux",
+                json={**body, "seed": seed},
+                headers=JSON,
+                timeout=SECONDS,
+            )
             for seed in range(3)
         ]
         time.sleep(0.5)
         os.kill(first, number)
         served.read(r"preview engine ended \(status -9\); starting it again")
         assert [reply.result().status_code for reply in replies] == [200] * 3
+    # They have waited for the start.
+    took = [reply.result().json()["timings"]["startup"]["seconds"] for reply in replies]
+    assert min(took) > 0
     assert served.engine() != first
     assert httpx.get(f"{url}/ready").status_code == 200
     assert served.end(signal.SIGTERM) == 0
+    assert '"event": "engine-back"' in served.text
     served.check_gone(url)
 
 

@@ -26,7 +26,9 @@ from .backend import (
 )
 from .claims import Claims
 from .job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now, Record, job_of
+from .journal import Journal
 from .modal_events import EventReader, Lists
+from .timings import Timings
 
 # How long whoever cancels a job waits for its worker to let go of it.
 _STOP_SECONDS: Final = 3.0
@@ -97,7 +99,9 @@ class ModalBackend:
         workers: Collection[tuple[str, str]],
         models: Collection[str] = (),
         uploads: Uploads | None = None,
+        journal: Journal | None = None,
     ) -> None:
+        self.journal = journal or Journal()
         self._calls = calls
         self._jobs = jobs
         self._claims = Claims(jobs)
@@ -140,7 +144,7 @@ class ModalBackend:
         """Call the worker that work is for."""
         call = await self._calls.spawn(work)
         try:
-            is_first = await self._jobs.add(work.job, Record.of(work, call, time.time()))
+            is_first = await self._jobs.add(work.job, Record.of(work, call, work.created))
         except BaseException:
             # Nobody could ask for it, and it would be billed.
             await self._calls.cancel(call)
@@ -177,8 +181,16 @@ class ModalBackend:
             return None
         except CallLostError as error:
             # Cancelled jobs end here too, and the store knows of which one that is true.
-            end = await self._jobs.end(job, End.of(error.failure))
-            return End.of(NOT_HANDED_OUT) if end.status is Status.SUCCEEDED else end
+            told = (await self._jobs.told(job)).timings
+            lost = End(Status.FAILED, failure=error.failure, timings=told)
+            end, is_first = await self._jobs.settle(job, lost)
+            if is_first:
+                # A worker that was told to stop has counted what it took.
+                counted = None if error.failure.code == "engine-interrupted" else told
+                self.journal.ended(record.subject(job), Status.FAILED, counted, error.failure)
+            if end.status is Status.SUCCEEDED:
+                return End(Status.FAILED, failure=NOT_HANDED_OUT, timings=end.timings)
+            return replace(end, timings=told or end.timings)
 
     def events(
         self, job: str, after: int, *, previews: bool = False
@@ -189,14 +201,20 @@ class ModalBackend:
     async def cancel(self, job: str) -> Job:
         """Stop a job, and return it once it has stopped."""
         record = await self._jobs.record(job)
-        end = await self._jobs.end(job, CANCELLED)
+        waited = Timings(queue_seconds=round(max(0.0, time.time() - record.created), 3))
+        end, is_first = await self._jobs.settle(job, replace(CANCELLED, timings=waited))
         if end.status is not Status.CANCELLED:
             raise JobEndedError(job)
         await self._calls.cancel(record.call)
         # It is cancelled, whatever its worker makes of that.
         with suppress(CallPendingError, CallLostError, UnknownJobError):
             await self._calls.get(record.call, _STOP_SECONDS)
-        return job_of(job, record, CANCELLED)
+        # What its run took, its worker has told, and counted.
+        told = (await self._jobs.told(job)).timings
+        if is_first:
+            counted = None if told else end.timings
+            self.journal.ended(record.subject(job), Status.CANCELLED, counted)
+        return job_of(job, record, replace(CANCELLED, timings=told or end.timings))
 
     async def models(self, folder: str) -> Collection[str] | None:
         """Return the files of a model folder, or None when nobody here can list it."""

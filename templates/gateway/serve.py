@@ -24,6 +24,7 @@ from .access import Access, Loopback
 from .backend import Backend
 from .http_limits import LimitedHttp
 from .local import LocalBackend
+from .logs import configure, event
 from .openapi import example_body
 from .service import gateway_of
 
@@ -163,6 +164,8 @@ async def serve(
         http=_Http,
         limit_concurrency=_MOST_CONNECTIONS,
         log_config=None,
+        # Its lines hold queries, and say less than the events of jobs.
+        access_log=False,
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
@@ -177,10 +180,12 @@ async def serve(
         engine = next((w.engine for w in await backend.workers() if w.engine), "none")
         missing = await _missing(app, backend)
         for route, needs in missing.items():
-            sys.stderr.write(f"warning: {route} cannot run on this ComfyUI, which has no {needs}\n")
+            _log.warning("%s cannot run on this ComfyUI, which has no %s", route, needs)
         sys.stdout.write(greeting(app, url, engine, missing))
         sys.stdout.flush()
+        event("service-started", url=url, engine=engine)
     await serving
+    event("service-stopped")
 
 
 def main(
@@ -188,11 +193,12 @@ def main(
     prices: dict[str, float],
     origins: Sequence[str],
     arguments: Sequence[str] | None = None,
+    *,
+    log_prompts: bool = False,
 ) -> int:
     """Serve against a ComfyUI that is up; return 0 when told to stop, 2 when it cannot serve."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    configure(log_prompts=log_prompts)
     directories = Directories.below(options.base_directory) if options.base_directory else None
 
     async def run() -> None:

@@ -412,6 +412,16 @@ class Plane(ModalClientBase):
         return api_pb2.DictUpdateResponse(created=created)
 
     @unary
+    def DictPop(self, q: Any) -> Any:
+        value = self.dicts[q.dict_id].pop(q.key, None)
+        return api_pb2.DictPopResponse(found=value is not None, value=value)
+
+    async def DictContents(self, stream: Any) -> None:
+        q = await stream.recv_message()
+        for key, value in [*self.dicts[q.dict_id].items()]:
+            await stream.send_message(api_pb2.DictEntry(key=key, value=value))
+
+    @unary
     def QueueGetOrCreate(self, q: Any) -> Any:
         made = self.new_id("qu", q.environment_name, q.deployment_name)
         self.queues.setdefault(made, {})

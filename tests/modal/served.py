@@ -32,7 +32,7 @@ def serve(
         workflows=WORKFLOWS | dict(more or {}),
         models=MODELS_YAML,
         options=("--pace", "0.02", "--preview-method", "auto"),
-        gpu=GPU_YAML.replace("deadline: 60", f"deadline: {DEADLINE}") + limits,
+        gpu=GPU_YAML.replace("deadline: 60", f"deadline: {DEADLINE}, operators: [bob]") + limits,
     )
     model = modal.plane.volume_path("ryla-models") / "checkpoints" / "flux1-schnell-fp8.safetensors"
     model.parent.mkdir(exist_ok=True)

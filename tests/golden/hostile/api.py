@@ -32,6 +32,7 @@ SETTINGS = Settings(
         room=Room(config.MAX_JOBS, config.MAX_JOBS_PER_KEY),
     ),
     cors_origins=config.CORS_ORIGINS,
+    operators=config.OPERATORS,
 )
 
 
@@ -50,4 +51,4 @@ def create_api(backend: Backend, access: Access | None = None) -> FastAPI:
 
 if __name__ == "__main__":
     prices = {gpu: price_per_second(gpu) for gpu in PRICES}
-    sys.exit(main(create_api, prices, config.CORS_ORIGINS))
+    sys.exit(main(create_api, prices, config.CORS_ORIGINS, log_prompts=config.LOG_PROMPTS))

@@ -7,7 +7,6 @@ Rendered by `python -m generator build`: edit the YAML files, not this one.
 """
 
 import json
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from .gateway.backend import Work
     from .gateway.job_store import End
+    from .gateway.journal import Journal
     from .utils.downloads import Places
     from .worker import Worker
 
@@ -40,6 +40,8 @@ volumes: Any = {config.CACHE: cache} | {config.UPLOADS[name]: uploads[name] for 
 jobs = modal.Dict.from_name(config.JOBS, create_if_missing=True)
 # What happens to each job, for those who listen. Modal drops it after a day.
 events = modal.Queue.from_name(config.EVENTS, create_if_missing=True)
+# And what each of them counts, for GET /usage.
+usage = modal.Dict.from_name(config.USAGE, create_if_missing=True)
 
 # What all workers have in common. Each class says its image, its GPU (or several, of which it takes the
 # first that is free; utils/cost_tracker.py has the prices) and a timeout: that of its longest job and a
@@ -105,11 +107,13 @@ class L40sWorker(WorkerHooks):
 def gateway() -> "FastAPI":
     """Answer for all endpoints, at one URL. Only a job that was checked calls a worker."""
     from .api import create_api
+    from .gateway import logs
     from .gateway.job_store import JobStore
     from .gateway.modal_backend import ModalBackend
     from .gateway.modal_calls import ModalCalls, ModalLists, ModalTable, VolumeFiles
     from .utils.downloads import read_models
 
+    logs.configure(log_prompts=config.LOG_PROMPTS)
     runs: dict[tuple[str, str], Any] = {
         ("l40s", ""): L40sWorker().run,
     }
@@ -120,6 +124,7 @@ def gateway() -> "FastAPI":
         workers=runs.keys(),
         models=[model.path for model in read_models(HERE / "models.json")],
         uploads=VolumeFiles([*uploads.values()]),
+        journal=new_journal(),
     )
     return create_api(backend)
 
@@ -156,12 +161,13 @@ def manifest() -> Any:
 
 def new_worker(profile: str, group: str) -> "Worker":
     """Return the worker of a GPU profile and a group, with what its routes need."""
+    from .gateway import logs
     from .gateway.job_store import JobStore
     from .gateway.modal_calls import ModalLists, ModalTable, VolumeFiles, take_no_more_calls
     from .utils.cost_tracker import PRICES, price_per_second
     from .worker import Worker, WorkerSettings
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    logs.configure(log_prompts=config.LOG_PROMPTS)
     settings = WorkerSettings.of_build(
         HERE,
         profile,
@@ -181,7 +187,17 @@ def new_worker(profile: str, group: str) -> "Worker":
         ModalLists(events),
         retire=take_no_more_calls,
         uploads=VolumeFiles([*uploads.values()]),
+        journal=new_journal(),
     )
+
+
+def new_journal() -> "Journal":
+    """Return what this container tells its events to."""
+    from .gateway.journal import Journal
+    from .gateway.modal_calls import ModalTable
+    from .gateway.usage import Usage
+
+    return Journal(Usage(ModalTable(usage)))
 
 
 def places() -> "Places":

@@ -17,6 +17,8 @@ COMFYUI_FLAGS: Final[list[str]] = ["--preview-method=auto", "--disable-metadata"
 # Modal's names of the Dict of jobs, and of the Queue that tells what happens to them.
 JOBS: Final = "ryla-comfyui-jobs"
 EVENTS: Final = "ryla-comfyui-told"
+# That of the Dict of counts behind GET /usage.
+USAGE: Final = "ryla-comfyui-usage"
 # Where Volumes are mounted: that of the models that are downloaded, and by their names those of the
 # models that are uploaded.
 CACHE: Final = "/cache"
@@ -39,6 +41,9 @@ GATEWAY_MAX_CONTAINERS: Final = 4
 
 AUTH: Final = "api-key"
 CORS_ORIGINS: Final[list[str]] = []
+# Names of keys that see the usage of all keys.
+OPERATORS: Final[list[str]] = []
+LOG_PROMPTS: Final = False
 MAX_BODY_BYTES: Final = 64000000
 MAX_MEDIA_PIXELS: Final = 50000000
 MAX_TEXT_CHARACTERS: Final = 10000

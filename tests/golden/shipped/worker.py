@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -31,7 +31,10 @@ from .gateway.backend import (
 from .gateway.backend import Worker as WorkerState
 from .gateway.events import Narrator
 from .gateway.job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now, Record
+from .gateway.journal import Journal, Subject, why
+from .gateway.logs import event, shows_prompts
 from .gateway.modal_events import TELL_SECONDS, EventWriter, Lists
+from .gateway.timings import Starts, Timings, Watch
 from .graph.catalog import Catalog, open_catalog
 from .utils.comfyui import Engine
 from .utils.comfyui_errors import (
@@ -47,7 +50,7 @@ from .utils.comfyui_errors import (
 from .utils.comfyui_files import Directories
 from .utils.comfyui_needs import Needs, lacking, listed
 from .utils.comfyui_process import EngineProcess
-from .utils.comfyui_records import EngineInfo, Event, Graph
+from .utils.comfyui_records import EngineInfo, Event, Graph, Started
 from .utils.downloads import ModelFile, Places, read_models
 from .worker_models import Uploads, WorkerModels
 
@@ -160,6 +163,7 @@ class Worker:
         *,
         retire: Callable[[], Awaitable[None]],
         uploads: Uploads | None = None,
+        journal: Journal | None = None,
     ) -> None:
         url = f"http://{HOST}:{settings.port}"
         self._settings = settings
@@ -184,6 +188,10 @@ class Worker:
         self._engine = Engine(
             url, Directories.below(settings.directory), connect_timeout=settings.start_timeout
         )
+        self._journal = journal or Journal()
+        self._starts = Starts()
+        # Whether what ComfyUI says may be of a caller.
+        self._has_run = False
         self._info: EngineInfo | None = None
         self._started: float | None = None
         self._failure: Failure | None = None
@@ -199,6 +207,7 @@ class Worker:
 
         It never raises: what went wrong is kept, and the next run says it.
         """
+        self._starts.begin()
         try:
             await self._take_steps(
                 ("placing model files", self._place_models),
@@ -209,6 +218,7 @@ class Worker:
         except Exception as error:
             await self._fail(error)
             return
+        self._note_up("worker-started")
         self._settled.set()
         self._watcher = asyncio.create_task(self._watch())
         await self._tell()
@@ -220,6 +230,8 @@ class Worker:
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._engine.close()
         await self._process.stop()
+        self._log_event("worker-stopped")
+        await self._journal.usage.close()
 
     async def run(self, work: Work, call: str = "") -> End:
         """Run a graph, and return how that ended.
@@ -237,44 +249,53 @@ class Worker:
                 return End.of(Failure("engine-unreachable", detail))
             if not is_first:
                 return CANCELLED
+        watch = Watch(work.created, self._starts)
         narrator = Narrator(lambda: self._info, self._settings.prices, step_seconds=TELL_SECONDS)
         writer = EventWriter(self._lists, self._jobs, work.job, narrator)
 
         def on_event(event: Event) -> None:
             teller.take(event)
             writer.take(event)
+            watch.take(event)
+            if isinstance(event, Started):
+                engine = engine_name(self._info) if self._info else None
+                self._journal.started(_subject(work), self._gpu, engine, watch.waited)
 
         task = asyncio.create_task(self._perform(work, on_event))
-        teller = _Teller(self._jobs, work.job, partial(self._stop_run, work.job, task))
+        stop_run = partial(self._stop_run, work.job, task)
+        teller = _Teller(self._jobs, work.job, stop_run, partial(self._so_far, watch))
+        reason: str | None = None
         try:
-            end = await task
+            end, reason = await task
         except BaseException as error:
             this = asyncio.current_task()
             if not isinstance(error, asyncio.CancelledError) or (this and this.cancelling()):
                 writer.stop()
+                await self._note_stopped(work, watch.timings(self._price))
                 raise
             # It was the teller that cancelled it.
             end = CANCELLED
         finally:
             teller.stop()
-        try:
-            ended, _ = await asyncio.gather(self._jobs.end(work.job, end), writer.finish())
-            return ended if ended.is_whole else End.of(NOT_HANDED_OUT)
-        except BackendUnavailableError:
-            # What was made is paid for; whoever asks for this call gets it all the same.
-            _log.exception("job %s: nobody was told how it ended", work.job)
-            return end
+        timings = watch.timings(self._price, end.result.execution_seconds if end.result else None)
+        return await self._end(work, end, timings, reason, writer)
 
-    async def _perform(self, work: Work, on_event: Callable[[Event], None]) -> End:
-        """Run a graph to its end within its time, waiting for a start of ComfyUI included."""
+    async def _perform(
+        self, work: Work, on_event: Callable[[Event], None]
+    ) -> tuple[End, str | None]:
+        """Run a graph to its end within its time, waiting for a start of ComfyUI included.
+
+        Returns the end, and what the log is to say of it more than callers are told.
+        """
         begun = time.monotonic()
         self._runs += 1
+        self._has_run = True
         try:
             graph = await self._prepared(work)
             if self._failure is not None:
                 # Another container may do better: what is missing may be there by then.
                 await self._make_way()
-                return End.of(self._failure)
+                return End.of(self._failure), None
             run = await self._engine.run(
                 graph,
                 job=work.job,
@@ -283,22 +304,25 @@ class Worker:
                 deadline=max(0.0, begun + work.timeout - time.monotonic()),
             )
             assert self._info is not None
-            return End.of(result_of(run, self._info, self._settings.prices))
+            return End.of(result_of(run, self._info, self._settings.prices)), None
         except EngineError as error:
-            _log.warning("job %s: %s", work.job, error)
             if isinstance(error, EngineHung):
                 self._end_engine("ComfyUI had stopped answering")
             elif isinstance(error, EngineFailed) and error.breaks_engine:
                 self._end_engine(f"ComfyUI was of no use after {error.exception_type}")
             elif isinstance(error, EngineInterrupted) and error.requested:
                 # By whoever cancelled the job, which the store knows; else because ComfyUI is gone.
-                return End.of(Failure("engine-lost", ENGINE_LOST))
-            return End.of(failure_of(error))
+                return End.of(Failure("engine-lost", ENGINE_LOST)), why(error)
+            return End.of(failure_of(error)), why(error)
         except (BackendUnavailableError, OSError) as error:
             _log.exception("job %s: its uploaded model files cannot be fetched", work.job)
             detail = f"an uploaded model file cannot be fetched: {_reason(error)}"
             full = isinstance(error, OSError) and error.errno in FULL_DISK
-            return End.of(Failure("disk-full" if full else "engine-not-started", detail))
+            return End.of(Failure("disk-full" if full else "engine-not-started", detail)), None
+        except Exception:
+            _log.exception("job %s: this is a fault of the service", work.job)
+            detail = "this is a fault of the service; its log says more"
+            return End.of(Failure("internal-error", detail)), None
         finally:
             self._runs -= 1
 
@@ -320,10 +344,50 @@ class Worker:
             raise EngineTimeout(f"job {work.job} was not begun in {work.timeout:g} s") from error
         return work.graph
 
-    async def _stop_run(self, job: str, task: "asyncio.Task[End]") -> None:
+    async def _stop_run(self, job: str, task: "asyncio.Task[tuple[End, str | None]]") -> None:
         """Stop a run: at ComfyUI, or on its way there."""
         if not await self._engine.interrupt(job):
             task.cancel()
+
+    async def _end(
+        self, work: Work, end: End, timings: Timings, reason: str | None, writer: EventWriter
+    ) -> End:
+        """End a job, unless it has ended, and return how it did end."""
+        end = replace(end, timings=timings)
+        try:
+            settling = self._jobs.settle(work.job, end)
+            (kept, is_first), _ = await asyncio.gather(settling, writer.finish())
+        except BackendUnavailableError:
+            # What was made is paid for; whoever asks for this call gets it all the same.
+            _log.exception("job %s: nobody was told how it ended", work.job)
+            kept, is_first = end, True
+        if is_first:
+            self._journal.ended(_subject(work), end.status, timings, end.failure, reason)
+        else:
+            await self._note_stopped(work, timings)
+        if not kept.is_whole:
+            kept = End.of(NOT_HANDED_OUT)
+        return End(kept.status, kept.result, kept.failure, timings)
+
+    async def _note_stopped(self, work: Work, timings: Timings) -> None:
+        """Note what a run took whose job somebody else has ended."""
+        self._journal.stopped(_subject(work), timings)
+        try:
+            await self._jobs.tell(work.job, Now(Status.RUNNING, timings=timings))
+        except BackendUnavailableError as error:
+            _log.warning("job %s: nobody was told what it took: %s", work.job, error)
+
+    def _so_far(self, watch: Watch) -> Timings:
+        return watch.timings(self._price, is_last=False)
+
+    @property
+    def _gpu(self) -> str | None:
+        return gpu_of(self._info.device, self._settings.prices) if self._info else None
+
+    @property
+    def _price(self) -> float | None:
+        """USD per second of the GPU; None while no ComfyUI has told which one it is."""
+        return self._settings.prices.get(self._gpu, 0.0) if self._gpu else None
 
     async def _take_steps(self, *steps: tuple[str, Callable[[], Awaitable[None]]]) -> None:
         """Take the named steps of a start, all of them within its time.
@@ -345,7 +409,7 @@ class Worker:
             if not limit.expired():
                 raise
             took.append(f"{name} was not done after {end - begun:.1f} s")
-            said = [line.strip() for line in self._process.output if line.strip()][-1:]
+            said = [line.strip() for line in self._said or () if line.strip()][-1:]
             text = ": ".join([", ".join(took), *said])
             raise StartError(f"the start took longer than {seconds:g} s: {text}") from error
 
@@ -381,6 +445,7 @@ class Worker:
         while True:
             status = await self._process.watch()
             self._settled.clear()
+            self._starts.begin()
             deaths += self._ended_for is None
             reason, self._ended_for = self._ended_for or f"ComfyUI ended with status {status}", None
             if deaths > 1:
@@ -389,7 +454,7 @@ class Worker:
                 times = f"ComfyUI ended {deaths} times, the last time with status {status}"
                 await self._fail(StartError(times))
                 return
-            _log.error("%s; it is started again:%s", reason, _tail(self._process))
+            self._log_event("engine-lost", level=logging.ERROR, reason=reason, said=self._said)
             try:
                 # What it has started itself may have outlived it, and hold the port or the GPU.
                 await self._process.stop()
@@ -401,6 +466,7 @@ class Worker:
                 await self._fail(error)
                 await self._make_way()
                 return
+            self._note_up("engine-restarted")
             self._settled.set()
             await self._tell(f"{reason}, and was started again")
 
@@ -413,6 +479,11 @@ class Worker:
             self._engine.excuse()
             self._process.kill()
 
+    @property
+    def _said(self) -> tuple[str, ...] | None:
+        """What ComfyUI said last; None where it may be of a caller's prompt, and is not to be told."""
+        return self._process.output if shows_prompts() or not self._has_run else None
+
     async def _make_way(self) -> None:
         """Let another container take the runs to come."""
         try:
@@ -422,13 +493,29 @@ class Worker:
 
     async def _fail(self, error: Exception) -> None:
         """Take no runs any more."""
-        _log.error("this worker takes no runs: %s%s", error, _tail(self._process), exc_info=error)
         reason = _reason(error)
+        # Before it answers, it knows of no run.
+        said = error.output if isinstance(error, EngineStartError) else self._said
+        self._starts.end()
+        self._log_event("worker-failed", level=logging.ERROR, reason=reason, said=said)
+        if not isinstance(error, EngineError | StartError):
+            _log.error("this is a fault of the worker", exc_info=error)
         self._failure = Failure("engine-not-started", reason)
         self._settled.set()
         await self._tell(reason)
         await self._engine.close()
         await self._process.stop()
+
+    def _note_up(self, name: str) -> None:
+        """Log that ComfyUI is up, and what its start took."""
+        seconds = round(self._starts.end(), 3)
+        usd = round(seconds * (self._price or 0.0), 6)
+        engine = engine_name(self._info) if self._info else None
+        self._log_event(name, gpu=self._gpu, engine=engine, seconds=seconds, usd=usd)
+
+    def _log_event(self, name: str, *, level: int = logging.INFO, **fields: object) -> None:
+        settings = self._settings
+        event(name, level=level, profile=settings.profile, group=settings.group or None, **fields)
 
     async def _tell(self, last_error: str | None = None) -> None:
         """Say how this worker is, for /health of the gateways."""
@@ -456,7 +543,14 @@ class _Teller:
     whoever cancelled waits. So the job store is asked too.
     """
 
-    def __init__(self, jobs: JobStore, job: str, stop_run: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        job: str,
+        stop_run: Callable[[], Awaitable[None]],
+        so_far: Callable[[], Timings],
+    ) -> None:
+        self._so_far = so_far
         self._jobs = jobs
         self._job = Job(job, "", "", None, 0.0)
         self._stop_run = stop_run
@@ -470,6 +564,9 @@ class _Teller:
         """Tell no more."""
         self._task.cancel()
 
+    def _now(self, job: Job) -> Now:
+        return Now(job.status, job.position, job.step, self._so_far())
+
     async def _tell(self) -> None:
         last: Job | None = None
         while True:
@@ -482,7 +579,7 @@ class _Teller:
                     if now.status is not Status.SUCCEEDED:
                         await self._stop_run()
                 elif job is not last:
-                    await self._jobs.tell(job.id, Now(job.status, job.position, job.step))
+                    await self._jobs.tell(job.id, self._now(job))
                     last = job
             except (BackendUnavailableError, EngineError) as error:
                 _log.warning("job %s: nobody was told where it is: %s", job.id, error)
@@ -497,5 +594,5 @@ def _reason(error: Exception) -> str:
     return shortened(str(error).partition("\n")[0] or type(error).__name__)
 
 
-def _tail(process: EngineProcess) -> str:
-    return "".join(f"\n  {line}" for line in process.output)
+def _subject(work: Work) -> Subject:
+    return Subject(work.job, work.route, work.owner)

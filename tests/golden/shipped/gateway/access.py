@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .logs import event
 from .problems import Problem
 
 # What anybody may read: what there is, and how to ask for it.
@@ -118,6 +119,7 @@ class Guard:
             try:
                 owner = self._access.owner(Headers(scope=scope), is_open=is_open)
             except Problem as problem:
+                event("rejected", code=problem.code, status=problem.status)
                 await problem.response()(scope, receive, send)
                 return
             scope.setdefault("state", {})["owner"] = owner

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ..graph.words import did_you_mean, show
 from ..utils.comfyui_errors import FULL_DISK
-from .access import Access, ApiKeys, Guard
+from .access import Access, ApiKeys, Guard, owner_of
 from .backend import Backend, BackendUnavailableError, NotTakenError, UnknownJobError
 from .event_stream import add_event_route
 from .fetch import Fetcher
@@ -26,11 +26,12 @@ from .graphs import Graphs
 from .jobs import NO_JOB, add_job_routes
 from .limits import Limits, Rate
 from .media import MediaReader
-from .openapi import describe
+from .openapi import describe, usage_operation
 from .problems import Problem, of_status
 from .recovery import Recovery, fault
-from .replies import HEADERS
+from .replies import HEADERS, JSON
 from .service import Endpoint, Gateway, gateway_of
+from .usage_report import usage_document
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,10 @@ _CLIENT_GONE: Final = 499
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What gpu.yaml says of the gateway. `deadline` is in seconds."""
+    """What gpu.yaml says of the gateway.
+
+    `deadline` is in seconds. `operators` are the names of keys that see the usage of all keys.
+    """
 
     name: str
     comfyui_version: str
@@ -53,6 +57,7 @@ class Settings:
     max_media_pixels: int
     limits: Limits
     cors_origins: Sequence[str] = ()
+    operators: Collection[str] = ()
 
 
 def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -> FastAPI:
@@ -64,6 +69,7 @@ def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with fetcher:
             yield
+        await backend.journal.usage.close()
 
     app = FastAPIOffline(
         title=settings.name,
@@ -188,11 +194,22 @@ def _add_about(
             raise Problem("engine-unreachable", reasons)
         return JSONResponse({"ready": True})
 
+    async def usage(request: Request) -> Response:
+        """Say how many requests there were, how they ended, and what they took and cost.
+
+        A caller sees those of its own key; the `operators` of gpu.yaml see all.
+        """
+        found = await backend.journal.usage.read()
+        document = usage_document(found, owner_of(request), settings.operators)
+        headers = {"Cache-Control": "no-store"}
+        return Response(document.model_dump_json(), 200, headers, JSON)
+
     async def workflows() -> Response:
         """List the endpoints, and what each takes."""
         return JSONResponse([_about(e) for e in gateway_of(app).endpoints.values()])
 
     app.add_api_route("/", welcome, include_in_schema=False)
+    app.add_api_route("/usage", usage, response_class=Response, tags=["about"], **usage_operation())
     for path, function in {"/health": health, "/ready": ready, "/workflows": workflows}.items():
         app.add_api_route(path, function, response_class=JSONResponse, tags=["about"])
         # For uptime checks, which want no body; the server leaves it out.

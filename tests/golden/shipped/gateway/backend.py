@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ..graph.families import Families
 from ..utils.comfyui_errors import (
@@ -40,6 +40,10 @@ from ..utils.comfyui_records import (
     Text,
 )
 from .spool import Spooled
+from .timings import Timings
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 # Crockford's base 32: no letter that reads like a digit.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -76,7 +80,8 @@ class Work:
 
     `owner` is the name of the key that asked for it, empty where there are no keys; `profile` and
     `group` name the workers that may run it; `timeout` is the longest run in seconds, waiting for
-    others included. With a `key` it is run once, however often it is submitted.
+    others included. With a `key` it is run once, however often it is submitted. `created` is in
+    seconds since the epoch.
     """
 
     job: str
@@ -89,6 +94,7 @@ class Work:
     owner: str = ""
     group: str = ""
     key: Key | None = None
+    created: float = field(default_factory=time.time)
 
 
 class Status(StrEnum):
@@ -154,7 +160,8 @@ class Job:
     """A job as it is now.
 
     `result` is there when it succeeded, `failure` when it failed. `created` is in seconds since the
-    epoch. `position` says how many runs are ahead of one that waits.
+    epoch. `position` says how many runs are ahead of one that waits. `timings` are there once it
+    has ended, where they are known.
     """
 
     id: str
@@ -167,6 +174,7 @@ class Job:
     step: Step | None = None
     result: Result | None = None
     failure: Failure | None = None
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +270,12 @@ class UnreadModelError(ValueError):
 
 
 class Backend(Protocol):
-    """Runs graphs. Each method raises BackendUnavailableError when the backend does not answer."""
+    """Runs graphs. Each method raises BackendUnavailableError when the backend does not answer.
+
+    `journal` is told what happens to jobs.
+    """
+
+    journal: "Journal"
 
     async def submit(self, work: Work, room: Room) -> str:
         """Start a job if there is room for it, and return its id when it is queued.

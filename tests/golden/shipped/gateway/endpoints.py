@@ -1,10 +1,12 @@
 """Endpoints: a request is checked, becomes a graph, and runs as a job."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from fastapi import FastAPI
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..graph.convert import is_ui
@@ -12,11 +14,20 @@ from ..graph.prompt import NoPositiveTextError
 from ..params import Request as Item
 from ..params import media_fields
 from .access import owner_of
-from .backend import Backend, Key, Work, new_job_id
+from .backend import (
+    Backend,
+    BackendUnavailableError,
+    Key,
+    NotTakenError,
+    Status,
+    Work,
+    new_job_id,
+)
 from .bodies import Body, read_body
 from .idempotency import fingerprint, key_of
 from .items import FILES, Uploads, read_files, read_item, read_media
 from .jobs import reply, while_connected
+from .journal import Journal, Subject
 from .media import MediaFile
 from .openapi import endpoint_operation
 from .problems import Fault, Problem, pointer
@@ -31,6 +42,15 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
 
     async def run(request: Request) -> Response:
         owner = owner_of(request)
+        with _noted(backend.journal, endpoint.route, owner):
+            job, key = await submitted(request, owner)
+        if key:
+            # Who has sent a key may ask again with it.
+            gateway.listeners.keep(job)
+        return await reply(gateway, backend, request, job)
+
+    async def submitted(request: Request, owner: str) -> tuple[str, Key | None]:
+        """Return the job that a request becomes, or became before by the same key."""
         gateway.rate.take(owner)
         if not endpoint.enabled:
             hint = f"its owner can set enabled: true in {endpoint.file}"
@@ -46,10 +66,11 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
             work = await (while_connected(request, making) if takes_media else making)
             work = replace(work, owner=owner, key=key)
             job = await backend.submit(work, gateway.limits.room)
-        if key:
-            # Who has sent a key may ask again with it.
-            gateway.listeners.keep(job)
-        return await reply(gateway, backend, request, job)
+            if job == work.job:
+                backend.journal.queued(work)
+                return job, key
+        backend.journal.repeated(Subject(job, endpoint.route, owner))
+        return job, key
 
     app.add_api_route(
         endpoint.route,
@@ -74,6 +95,25 @@ async def _item(gateway: Gateway, endpoint: Endpoint, body: Body) -> tuple[Item,
     return await asyncio.to_thread(
         read_item, endpoint.request, body, param, gateway.graphs.converted
     )
+
+
+@contextmanager
+def _noted(journal: Journal, route: str, owner: str) -> Iterator[None]:
+    """Note why a request becomes no job."""
+    try:
+        yield
+    except (NotTakenError, Problem) as error:
+        journal.refused(route, owner, None, error.code)
+        raise
+    except BackendUnavailableError:
+        journal.refused(route, owner, None, "engine-unreachable")
+        raise
+    except ClientDisconnect:
+        journal.refused(route, owner, Status.CANCELLED, "client-gone")
+        raise
+    except Exception:
+        journal.refused(route, owner, Status.FAILED, "internal-error")
+        raise
 
 
 async def _work(

@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol
 
 from ..utils.comfyui_records import Preview
 from .backend import Failure, Job, Result, Status, Step, UnknownJobError, Work, Worker
+from .journal import Subject
+from .timings import Timings
 
 
 class Table(Protocol):
@@ -41,14 +43,19 @@ class Record:
         """Return what is kept of work; `created` is in seconds since the epoch."""
         return cls(call, work.route, work.owner, work.seed, created)
 
+    def subject(self, job: str) -> Subject:
+        """Return the job as the log names it."""
+        return Subject(job, self.route, self.owner)
+
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """Where a run is that has not ended."""
+    """Where a run is that has not ended, and what it has taken until now."""
 
     status: Status = Status.QUEUED
     position: int | None = None
     step: Step | None = None
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class End:
     status: Status
     result: Result | None = None
     failure: Failure | None = None
+    timings: Timings | None = None
 
     @classmethod
     def of(cls, made: Result | Failure) -> "End":
@@ -106,26 +114,35 @@ class JobStore:
         """Say where a run is."""
         await self.table.put(f"{job}/now", now)
 
+    async def told(self, job: str) -> Now:
+        """Return where a run was when its worker told it last, also of a job that has ended."""
+        now = await self.table.get(f"{job}/now")
+        return now if isinstance(now, Now) else Now()
+
     async def now(self, job: str) -> Now | End:
         """Return where a run is, or its end without the outputs."""
         end = await self.table.get(f"{job}/end")
         if isinstance(end, End):
             return end
-        now = await self.table.get(f"{job}/now")
-        return now if isinstance(now, Now) else Now()
+        return await self.told(job)
 
     async def end(self, job: str, end: End) -> End:
         """End a job, unless it has ended; return how it did end.
 
-        Outputs stay with whoever has them: the table holds the status and the failure alone.
+        Outputs stay with whoever has them: the table holds the status, the failure and the timings.
         """
-        kept = End(end.status, failure=end.failure)
+        kept, _ = await self.settle(job, end)
+        return kept
+
+    async def settle(self, job: str, end: End) -> tuple[End, bool]:
+        """End a job as `end` does, and say, too, whether it is this that ended it."""
+        kept = End(end.status, failure=end.failure, timings=end.timings)
         if await self.table.put(f"{job}/end", kept, skip_if_exists=True):
-            return end
+            return end, True
         first = await self.table.get(f"{job}/end")
         if not isinstance(first, End) or (first.status is end.status and end.result):
-            return end
-        return first
+            return end, False
+        return first, False
 
     async def watch(self, job: str) -> None:
         """Say that somebody wants to see previews now."""
@@ -166,4 +183,4 @@ def job_of(job: str, record: Record, at: Now | End) -> Job:
     known = Job(job, record.route, record.owner, record.seed, record.created, at.status)
     if isinstance(at, Now):
         return replace(known, position=at.position, step=at.step)
-    return replace(known, result=at.result, failure=at.failure)
+    return replace(known, result=at.result, failure=at.failure, timings=at.timings)

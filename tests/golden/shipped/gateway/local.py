@@ -14,7 +14,7 @@ from ..utils.comfyui import Engine
 from ..utils.comfyui_errors import EngineError, EngineFailed, EngineInterrupted
 from ..utils.comfyui_files import Directories
 from ..utils.comfyui_needs import Needs, lacking
-from ..utils.comfyui_records import EngineInfo, Event, File, Preview
+from ..utils.comfyui_records import EngineInfo, Event, File, Preview, Started
 from .backend import (
     END,
     BackendUnavailableError,
@@ -36,7 +36,10 @@ from .backend import (
     told,
 )
 from .events import EventLog, Narrator
+from .journal import Journal, Subject, why
+from .logs import event
 from .spool import Spooled
+from .timings import Starts, Watch
 
 _log = logging.getLogger(__name__)
 
@@ -91,13 +94,17 @@ class LocalBackend:
         url: str,
         directories: Directories | None = None,
         *,
+        journal: Journal | None = None,
         prices: Mapping[str, float] | None = None,
         keep_jobs: int = 1000,
         keep_bytes: int = 512 * 10**6,
         most_in_memory: int = 4 * 10**6,
     ) -> None:
-        self._engine = Engine(url, directories)
+        self.journal = journal or Journal()
+        self._engine = Engine(url, directories, on_connected=self._note_connected)
         self._prices = dict(prices or {})
+        self._price = 0.0
+        self._starts = Starts()
         self._keep_jobs = keep_jobs
         self._keep_bytes = keep_bytes
         self._most_in_memory = most_in_memory
@@ -145,7 +152,7 @@ class LocalBackend:
         if self._stopping:
             raise BackendUnavailableError("the service is stopping")
         room.check([entry.job.owner for entry in self._running.values()], work.owner)
-        job = Job(work.job, work.route, work.owner, work.seed, time.time())
+        job = Job(work.job, work.route, work.owner, work.seed, work.created)
         entry = self._running[work.job] = _Entry(job, work.key)
         if work.key:
             self._keyed[work.owner, work.key.text] = entry
@@ -182,7 +189,7 @@ class LocalBackend:
                 while not await self._engine.interrupt(job) and not entry.task.done():
                     await asyncio.sleep(0.01)  # not handed to the engine yet
             except EngineError as error:
-                _log.warning("job %s: it is told to stop again: %s", job, error)
+                _log.warning("job %s: it is told to stop again: %s", job, why(error))
             await asyncio.wait({entry.task}, timeout=_STOP_SECONDS)
         if entry.job.status.is_final and entry.job.status is not Status.CANCELLED:
             raise JobEndedError(job)
@@ -244,6 +251,8 @@ class LocalBackend:
 
     async def _perform(self, entry: _Entry, work: Work) -> None:
         """Run a job to its end, which is one of three, whatever happens."""
+        watch = Watch(work.created, self._starts)
+        subject = Subject(work.job, work.route, work.owner)
 
         narrator = Narrator(lambda: self._info, self._prices)
 
@@ -252,16 +261,22 @@ class LocalBackend:
             if entry.job.status.is_final:
                 return
             entry.job = told(entry.job, event)
+            watch.take(event)
+            if isinstance(event, Started):
+                self.journal.started(subject, *self._found(), watch.waited)
             if isinstance(event, Preview):
                 entry.log.show(event)
             elif line := narrator.tell(event):
                 entry.log.add(line)
 
         job = work.job
+        execution: float | None = None
+        reason: str | None = None
         try:
             run = await self._engine.run(
                 work.graph, job=job, files=work.files, on_event=on_event, deadline=work.timeout
             )
+            execution = run.execution_seconds
             made = result_of(run, await self._engine_info(), self._prices)
             if isinstance(made, Failure):
                 ended = replace(entry.job, status=Status.FAILED, failure=made)
@@ -274,20 +289,21 @@ class LocalBackend:
             elif error.requested:
                 ended = replace(entry.job, status=Status.CANCELLED)
             else:
-                ended = self._failed(entry.job, error)
+                ended, reason = self._failed(entry.job, error), why(error)
         except EngineError as error:
-            ended = self._failed(entry.job, error)
+            ended, reason = self._failed(entry.job, error), why(error)
             if isinstance(error, EngineFailed) and error.breaks_engine:
                 await self._free(job)
         except Exception:
             _log.exception("job %s: this is a fault of the service", job)
             failure = Failure("internal-error", "this is a fault of the service; its log says more")
             ended = replace(entry.job, status=Status.FAILED, failure=failure)
-        entry.job = replace(ended, position=None, step=None)
+        timings = watch.timings(self._price, execution)
+        self.journal.ended(subject, ended.status, timings, ended.failure, reason)
+        entry.job = replace(ended, position=None, step=None, timings=timings)
         await self._keep(entry)
 
     def _failed(self, job: Job, error: EngineError) -> Job:
-        _log.warning("job %s: %s", job.id, error)
         failure = failure_of(error)
         if not failure.errors:
             # What nodes say is about a caller's graph, and for that caller alone.
@@ -334,9 +350,22 @@ class LocalBackend:
         assert self._info is not None
         return self._info
 
+    def _note_connected(self, is_connected: bool) -> None:
+        """Take note that the engine went, or came back: it was started again then."""
+        if not is_connected:
+            self._starts.begin()
+        elif seconds := self._starts.end():
+            event("engine-back", url=self._engine.url, seconds=round(seconds, 3))
+
+    def _found(self) -> tuple[str | None, str | None]:
+        """Return the GPU and the name of the engine, where they are known."""
+        info = self._info
+        return (gpu_of(info.device, self._prices), engine_name(info)) if info else (None, None)
+
     async def _probe(self) -> EngineInfo:
         connections = self._engine.connections
         self._info = await self._engine.probe()
         self._probed = connections
+        self._price = self._prices.get(gpu_of(self._info.device, self._prices), 0.0)
         self._last_start = time.time()
         return self._info

@@ -54,6 +54,32 @@ class ModalTable:
         except modal.exception.Error as error:
             raise unavailable(error) from error
 
+    async def delete(self, key: str) -> None:
+        """Delete a key, if it is there.
+
+        Raises:
+            BackendUnavailableError: when Modal does not answer.
+        """
+        try:
+            # Not every version of Modal takes a default.
+            await self._table.pop.aio(key)
+        except KeyError:
+            return
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+
+    async def items(self) -> AsyncGenerator[tuple[str, Any], None]:
+        """Yield all keys with their values.
+
+        Raises:
+            BackendUnavailableError: when Modal does not answer.
+        """
+        try:
+            async for key, value in self._table.items.aio():
+                yield key, value
+        except modal.exception.Error as error:
+            raise unavailable(error) from error
+
 
 class ModalLists:
     """The partitions of a `modal.Queue` as lists, from which nothing is ever taken.

@@ -13,6 +13,7 @@ from .idempotency import HEADER, PATTERN
 from .problems import KINDS, MEDIA_TYPE, RETRY_AFTER
 from .replies import HEADERS, JSON, JobDocument
 from .service import Endpoint, gateway_of
+from .usage_report import UsageDocument
 
 _SCHEMAS: Final = "#/components/schemas/"
 _FORM: Final = "multipart/form-data"
@@ -154,6 +155,19 @@ def events_operation() -> dict[str, Any]:
     }
 
 
+def usage_operation() -> dict[str, Any]:
+    """Return what `add_api_route` is to say of GET /usage."""
+    schema = {"schema": {"$ref": _SCHEMAS + UsageDocument.__name__}}
+    return {
+        "operation_id": "usage",
+        "summary": "How the endpoints were used",
+        "responses": {
+            200: {"description": "By route and key.", "content": {JSON: schema}},
+            **_problems("engine-unreachable"),
+        },
+    }
+
+
 def example_body(endpoint: Endpoint) -> dict[str, Any] | None:
     """Return a body that an endpoint takes: what it requires, by the first examples.
 
@@ -187,7 +201,7 @@ def describe(app: FastAPI, description: str, version: str, *, with_keys: bool) -
                 title=app.title, version=version, description=description, routes=app.routes
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for model in (ProblemDocument, JobDocument):
+            for model in (ProblemDocument, JobDocument, UsageDocument):
                 _add(schemas, model, "serialization")
             for endpoint in gateway_of(app).endpoints.values():
                 _add(schemas, endpoint.request, "validation")

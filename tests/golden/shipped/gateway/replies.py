@@ -13,6 +13,7 @@ from .backend import Job, Result, Status
 from .measures import Measures, measure
 from .problems import Problem
 from .spool import Spooled
+from .timings import Timings
 
 JSON: Final = "application/json"
 
@@ -59,6 +60,24 @@ class Progress(BaseModel):
     max: float | None = Field(description="How many steps there are.")
 
 
+class Part(BaseModel):
+    """A part of what a job took."""
+
+    seconds: float
+    usd: float | None = Field(description="Null where the GPU, and so its price, is not known.")
+
+
+class TimingsDocument(BaseModel):
+    """What a job took."""
+
+    startup: Part = Field(
+        description="The part of the wait that the start of a worker took. A start is billed once,"
+        " to the job that came first of those that waited for it."
+    )
+    queue: Part = Field(description="The rest of the wait, which nobody bills.")
+    execution: Part = Field(description="From the engine's start of the run to its end.")
+
+
 class JobDocument(BaseModel):
     """A job. A result is there once it has succeeded, a problem when it has failed."""
 
@@ -73,7 +92,10 @@ class JobDocument(BaseModel):
     gpu: str | None
     seconds: float | None = Field(description="Of execution, without waiting.")
     queue_seconds: float | None
-    cost: float | None = Field(description="In USD.")
+    cost: float | None = Field(description="Of execution, in USD.")
+    timings: TimingsDocument | None = Field(
+        description="Once it has ended, also when it failed or was cancelled."
+    )
     outputs: list[Output]
     problem: dict[str, Any] | None = Field(description="As the request itself would have got it.")
 
@@ -110,6 +132,7 @@ def document(
         seconds=round(result.execution_seconds, 3) if result else None,
         queue_seconds=round(result.queue_seconds, 3) if result else None,
         cost=round(result.cost, 6) if result else None,
+        timings=_timings(job.timings) if job.timings else None,
         outputs=[
             _output(
                 output,
@@ -121,6 +144,18 @@ def document(
         ],
         problem=problem.document() if problem else None,
     )
+
+
+def _timings(timings: Timings) -> TimingsDocument:
+    return TimingsDocument(
+        startup=_part(timings.startup_seconds, timings.startup_usd),
+        queue=_part(timings.queue_seconds, 0.0),
+        execution=_part(timings.execution_seconds, timings.execution_usd),
+    )
+
+
+def _part(seconds: float, usd: float | None) -> Part:
+    return Part(seconds=seconds, usd=None if usd is None else round(usd, 6))
 
 
 def job_response(

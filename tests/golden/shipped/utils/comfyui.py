@@ -73,6 +73,8 @@ class Engine:
     engine forgets a client when an old connection of the same client ends late, and says nothing.
     An engine that does not answer that within `hung_after` has hung. It must be long, for an engine
     that loads a model may be deaf meanwhile.
+
+    `on_connected` is told when the websocket is up, and when it is down.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Engine:
         request_timeout: float = 60.0,
         silence: float = 5.0,
         hung_after: float = 60.0,
+        on_connected: Callable[[bool], None] | None = None,
     ) -> None:
         self._http = Http(url, request_timeout)
         self._files: Files = LocalFiles(directories) if directories else RemoteFiles(self._http)
@@ -91,6 +94,7 @@ class Engine:
         self._connect_timeout = connect_timeout
         self._silence = silence
         self._hung_after = hung_after
+        self._on_connected = on_connected or (lambda _: None)
         self._client_id = uuid4().hex
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._connected = asyncio.Event()
@@ -530,6 +534,7 @@ class Engine:
                     self._has_hung = False
                     self._connections += 1
                     self._connected.set()
+                    self._on_connected(True)
                     await self._listen(socket)
                 reason_ = "it closed the websocket"
             except (aiohttp.ClientError, OSError, TimeoutError, EngineError) as error:
@@ -539,6 +544,7 @@ class Engine:
             if self._connected.is_set():
                 self._connected.clear()
                 self._down_since = time.monotonic()
+                self._on_connected(False)
                 _log.warning("the engine's websocket is down: %s", self._unreachable)
                 for job in self._jobs.values():
                     if job.withdrawn:
@@ -611,7 +617,9 @@ class Engine:
                 elif message.type is aiohttp.WSMsgType.BINARY:
                     self._take_frame(message.data)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                _log.warning("the engine sent a message that cannot be read: %r", error)
+                _log.warning(
+                    "the engine sent a message that cannot be read: %s", type(error).__name__
+                )
 
     def _take_message(self, message: dict[str, Any]) -> None:
         data = message["data"]
