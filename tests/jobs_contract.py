@@ -565,7 +565,12 @@ class JobsContract:
             assert (reply.status_code, reply.read()) == (204, b"")
 
     def test_who_waits_hears_its_place(self, jobs: Jobs) -> None:
-        first, second, third = (jobs.start() for _ in range(3))
+        first = jobs.start()
+        jobs.running(first)
+        second = jobs.start()
+        # Else the third might reach the engine before it.
+        jobs.until(second, lambda job: job["position"] == 1)
+        third = jobs.start()
         with jobs.listening(third) as reply:
             events = read_events(reply)
             places = [next(events).data["position"] for _ in range(2)]

@@ -1091,7 +1091,7 @@ def test_pages_may_read_of_a_fault_of_the_service(tmp_path_factory: Factory, pac
         raise RuntimeError("secret")
 
     async def test(api: Service) -> None:
-        api.backend.submit = fails  # type: ignore[assignment, method-assign]
+        api.backend.submit = fails  # type: ignore[method-assign]
         reply = await api.client.post("/flux", json=FLUX, headers={"Origin": ours})
         problem(reply, 500, "internal-error")
         assert reply.headers["access-control-allow-origin"] == ours
