@@ -140,7 +140,7 @@ def _markers(client: httpx.Client, models: Path) -> Iterator[dict[str, Marker]]:
     try:
         for path in placed:
             # It stays: ComfyUI fails where a folder is gone that it has once seen.
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(exist_ok=False)
             made.append(path)
         yield {path.name: meaning for path, meaning in placed.items()}

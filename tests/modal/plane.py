@@ -38,6 +38,10 @@ _ANONYMOUS: Final = frozenset(
         api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL,
     )
 )
+_CREATING = (
+    api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS,
+    api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS,
+)
 _BLOCK: Final = 8 * 2**20
 # Of a queue's partition.
 _MOST_ITEMS: Final = 5000
@@ -378,6 +382,11 @@ class Plane(ModalClientBase):
             self.secrets[secret] = ("", dict(q.env_dict))
             return api_pb2.SecretGetOrCreateResponse(secret_id=secret)
         name = q.deployment_name
+        if q.object_creation_type in _CREATING:
+            overwrites = api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS
+            if name in self.named_secrets and q.object_creation_type != overwrites:
+                raise GRPCError(Status.ALREADY_EXISTS, f"Secret '{name}' exists")
+            self.named_secrets[name] = dict(q.env_dict)
         if name not in self.named_secrets:
             raise GRPCError(Status.NOT_FOUND, f"Secret '{name}' not found in environment 'main'")
         absent = [key for key in q.required_keys if key not in self.named_secrets[name]]
