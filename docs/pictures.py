@@ -1,8 +1,4 @@
-"""Make the pictures of README and docs: `python -m docs.pictures`.
-
-docs/diagrams/*.dot are drawn by Graphviz, graphs by `generator graph`, and the placeholders are
-what the preview engine answers. What a browser shows is saved by its tests.
-"""
+"""Make the pictures of README and docs: `python -m docs.pictures`."""
 
 import os
 import re
@@ -13,36 +9,14 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-import pygraphviz
 
-from generator.cli import main as generator
+from .drawings import draw
 
-HERE: Final = Path(__file__).parent
-IMAGES: Final = HERE / "images"
-DIAGRAMS: Final = HERE / "diagrams"
-GRAPHS: Final = {"flux-graph.svg": "flux"}
+IMAGES: Final = Path(__file__).parent / "images"
 REQUESTS: Final = {"fox.png": ("/flux", {"prompt": "a red fox", "seed": 2398982695762587})}
 
 
-def main() -> int:
-    """Write the pictures."""
-    draw(IMAGES)
-    _ask()
-    return 0
-
-
-def draw(folder: Path) -> None:
-    """Write what is drawn from files of this project: diagrams, and graphs of workflows."""
-    for path in sorted(DIAGRAMS.glob("*.dot")):
-        graph = pygraphviz.AGraph(filename=str(path))
-        graph.draw(str(folder / f"{path.stem}.svg"), format="svg", prog="dot")
-    for name, workflow in GRAPHS.items():
-        command = ["graph", workflow, "-o", str(folder / name), "--quiet"]
-        if generator([*command, "--project", str(HERE.parent)]):
-            raise RuntimeError(f"{workflow} is not drawn")
-
-
-def _ask() -> None:
+def main() -> None:
     """Serve on a preview engine, and save what it answers."""
     command = [sys.executable, "-m", "generator", "serve", "--quiet", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
@@ -58,4 +32,5 @@ def _ask() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    draw(IMAGES)
+    main()
