@@ -411,12 +411,33 @@ def test_a_run_that_ends_comfyui_twice(tmp_path: Path) -> None:
         assert first.failure.code == "engine-lost"
         assert second.status is Status.SUCCEEDED
         assert container.retired == 1
+        await until(worker._settled.is_set)
         worker._process.kill()
         while (state := await container.state()).ready:
             await asyncio.sleep(0.01)
         assert state.last_error == "ComfyUI ended 3 times, the last time with status -9"
 
     work(with_model(tmp_path), test)
+
+
+def test_a_worker_without_runs_tells_why_it_goes_before_it_does(tmp_path: Path) -> None:
+    """Its container may end as soon as it has made way."""
+    told: list[bool | None] = []
+
+    async def test(container: Container) -> None:
+        async def retire() -> None:
+            told.append((await container.state()).ready)
+
+        container.retire = retire  # type: ignore[method-assign]
+        worker = container.worker
+        pid = worker._process.pid
+        worker._process.kill()
+        await until(lambda: worker._process.pid != pid and worker._settled.is_set())
+        worker._process.kill()
+        await until(lambda: told)
+        assert told == [False]
+
+    work(settings(tmp_path), test)
 
 
 @pytest.mark.parametrize(

@@ -448,12 +448,14 @@ class Worker:
             self._starts.begin()
             deaths += self._ended_for is None
             reason, self._ended_for = self._ended_for or f"ComfyUI ended with status {status}", None
-            if deaths > 1:
-                await self._make_way()
             if deaths > _MOST_DEATHS or (deaths > 1 and not self._runs):
                 times = f"ComfyUI ended {deaths} times, the last time with status {status}"
+                # In this order, for a container that has made way and has no runs may end at once.
                 await self._fail(StartError(times))
+                await self._make_way()
                 return
+            if deaths > 1:
+                await self._make_way()
             self._log_event("engine-lost", level=logging.ERROR, reason=reason, said=self._said)
             try:
                 # What it has started itself may have outlived it, and hold the port or the GPU.
