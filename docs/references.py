@@ -1,9 +1,10 @@
 """Make the reference pages of the docs: `python -m docs.references`.
 
-docs/reference/workflow.md, models.md and gpu.md say what the JSON Schemas of the YAML files say, and
-http.md what the OpenAPI document of the shipped endpoints says.
+docs/reference/workflow.md, models.md and gpu.md say what the JSON Schemas of the YAML files say,
+http.md what the OpenAPI document of the shipped endpoints says, commands.md what --help says.
 """
 
+import inspect
 import json
 import re
 import sys
@@ -11,6 +12,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
+import typer
+from typer.core import TyperGroup
+
+from generator.cli import COMMANDS, app
 from generator.cli import main as generator
 from generator.schema import schema
 
@@ -46,7 +51,11 @@ Schema = Mapping[str, Any]
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its name; `build` must hold the shipped endpoints."""
-    return {f"{name}.md": _schema_page(name) for name in _FILES} | {"http.md": _http_page(_api())}
+    return {
+        **{f"{name}.md": _schema_page(name) for name in _FILES},
+        "http.md": _http_page(_api()),
+        "commands.md": _commands_page(),
+    }
 
 
 def main() -> int:
@@ -205,7 +214,39 @@ def _body(operation: Mapping[str, Any]) -> Schema:
     return found
 
 
-# Both
+# The command line
+
+
+def _commands_page() -> str:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    lines = [
+        _MADE,
+        "# The commands",
+        "",
+        "`.venv/bin/python -m generator COMMAND`, which `--help` explains too. Most are targets of "
+        "`make` as well, which sets up what they need; `make help` lists those.",
+        "",
+    ]
+    for title, names in COMMANDS.items():
+        lines += [f"## {title}", ""]
+        for name in names:
+            lines += _command(name, group.commands[name])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _command(name: str, command: Any) -> list[str]:
+    """Return a section: what a command does, and what it takes."""
+    context = typer.Context(command, info_name=name)
+    text = inspect.cleandoc(command.help).replace("<", "&lt;")
+    lines = [f"### {name}", "", text, "", "| argument or option | meaning |", "|---|---|"]
+    for one in command.params:
+        spelt, meaning = one.get_help_record(context)
+        lines.append(_row([f"`{spelt}`", meaning.replace("<", "&lt;")]))
+    return [*lines, ""]
+
+
+# All
 
 
 def _table(keys: Iterable[tuple[str, Schema]], required: Collection[str]) -> list[str]:

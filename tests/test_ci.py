@@ -189,34 +189,59 @@ def test_plan(project: Path, tmp_path: Path) -> None:
     assert said.endswith(summary.read_text())
 
 
+def pre_commit(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the hooks of a folder for all that is changed, as a commit does."""
+    git(folder, "add", "--all")
+    return subprocess.run(
+        [sys.executable, "-m", "pre_commit", "run", "--color", "never"],
+        cwd=folder,
+        env={**os.environ, "PRE_COMMIT_HOME": str(folder.parent / "pre-commit")},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
 def test_the_hook(project: Path) -> None:
     """pre-commit runs it for specs, and not for other files."""
-    environment = {**os.environ, "PRE_COMMIT_HOME": str(project.parent / "pre-commit")}
-
-    def run() -> subprocess.CompletedProcess[str]:
-        git(project, "add", "--all")
-        return subprocess.run(
-            [sys.executable, "-m", "pre_commit", "run", "--color", "never"],
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-
     (project / "README.md").write_text("Other words\n")
-    done = run()
+    done = pre_commit(project)
     assert (done.returncode, "Skipped" in done.stdout) == (0, True), done.stdout
     path = project / "workflows" / "picture.yaml"
     text = path.read_text()
     path.write_text(text.replace("summary: A picture", "summary: Another picture"))
-    done = run()
+    done = pre_commit(project)
     assert (done.returncode, "Passed" in done.stdout) == (0, True), done.stdout
     path.write_text(text.replace("${prompt}", "${promt}"))
-    done = run()
+    done = pre_commit(project)
     assert done.returncode == 1
     assert "error[unknown-param]" in done.stdout
+
+
+def test_the_hooks_of_this_repository(project: Path) -> None:
+    """As pre-commit runs them once it has installed them, which takes an index."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    for hook in hooks:
+        assert hook["language"] == "python"
+        hook |= {
+            "language": "system",
+            "entry": hook["entry"].replace("python", sys.executable, 1),
+        }
+    config = {"repos": [{"repo": "local", "hooks": hooks}]}
+    (project / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
+    shutil.copy(ROOT / "docs" / "examples" / "poster.json", project / "poster.json")
+    done = pre_commit(project)
+    assert re.findall(r"\.(Passed|Failed|\(no files to check\)Skipped)$", done.stdout, re.M) == [
+        "Passed",
+        "(no files to check)Skipped",
+    ]
+    (project / "poster.json").write_text('{"1": {"class_type": "SaveImag", "inputs": {}}}')
+    path = project / "workflows" / "picture.yaml"
+    path.write_text(path.read_text().replace("class_type: KSampler", "class_type: KSamplr"))
+    done = pre_commit(project)
+    assert done.returncode == 1
+    assert done.stdout.count("error[unknown-class]") == 2
 
 
 def test_editors_find_schemas_of_files_to_come(project: Path) -> None:

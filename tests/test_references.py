@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from docs.references import PAGES, Name, pages
+from generator.cli import COMMANDS
 from generator.schema import schema
 
 from .conftest import ROOT
@@ -63,3 +64,12 @@ def test_every_route_is_told(made: dict[str, str]) -> None:
     assert {"GET /jobs/{job}", "GET /jobs/{job}/events", "GET /health"} <= set(sections)
     slugs = {re.sub(r"[^a-z0-9 -]", "", name.lower()).replace(" ", "-") for name in sections}
     assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= slugs
+
+
+def test_every_command_is_told(made: dict[str, str]) -> None:
+    """Each has a section with its options, also with those of several spellings."""
+    sections = re.split(r"^### ", made["commands.md"], flags=re.MULTILINE)[1:]
+    told = {text.partition("\n")[0]: text for text in sections}
+    assert set(told) == {name for names in COMMANDS.values() for name in names}
+    assert "| `--env ENV` | Environment of the Modal workspace." in told["deploy"]
+    assert "| `-q, --quiet` |" in told["validate"]
