@@ -18,6 +18,7 @@ _log = logging.getLogger(_PACKAGE)
 
 # They bring handlers of their own, whose lines are text.
 _HANDLED: Final = ("modal-client", "modal-utils", "uvicorn", "uvicorn.error", "uvicorn.access")
+_encode: Final = json.JSONEncoder(default=str).encode
 # Enough to find the place; a recursion has thousands.
 _MOST_FRAMES: Final = 30
 # A graph of a caller's may be as large as a body.
@@ -48,8 +49,10 @@ def configure(*, log_prompts: bool) -> None:
 def event(name: str, *, level: int = logging.INFO, **fields: object) -> None:
     """Log an event; fields that are None are left out."""
     if _log.isEnabledFor(level):
-        known = {key: value for key, value in fields.items() if value is not None}
-        _log.log(level, name, extra={"fields": known})
+        # Handed over as it is: where in the code an event comes from, nobody needs to look up.
+        record = logging.LogRecord(_log.name, level, "", 0, name, None, None)
+        record.fields = {key: value for key, value in fields.items() if value is not None}
+        _log.handle(record)
 
 
 def shows_prompts() -> bool:
@@ -107,7 +110,7 @@ class _Json(logging.Formatter):
         time = datetime.fromtimestamp(record.created, UTC)
         head = {"time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
         members = head | {"level": record.levelname.lower()} | _fields(record)
-        return json.dumps(members, default=str)
+        return _encode(members)
 
 
 class _Text(logging.Formatter):
