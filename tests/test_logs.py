@@ -1,5 +1,7 @@
 """What is logged: lines of JSON without prompts, media and keys, as whoever runs the service sees them."""
 
+import errno
+import io
 import json
 import logging
 import os
@@ -92,6 +94,19 @@ def test_what_happens_is_one_line(lines: Any) -> None:
         "level": "info", "event": "finished", "job": "job_1", "route": "/füx\n", "seconds": 0.5,
     }  # fmt: skip
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["time"])
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(
+    lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", Full())
+        lines()
+        logs.event("finished", job="job_1")
 
 
 def test_large_graphs_are_not_logged(lines: Any) -> None:

@@ -1,7 +1,6 @@
 """What happens to jobs: each event is told to the log and, where it counts, to the usage."""
 
 import logging
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from ..utils.comfyui_errors import (
@@ -58,7 +57,7 @@ class Journal:
         """Note that a request becomes no job: it is rejected, unless it ended with a status."""
         name, level = _ENDS[status] if status else ("rejected", logging.INFO)
         event(name, level=level, route=route, owner=owner or None, code=code)
-        self.usage.add(route, owner, replace(ended(status or "rejected", None), requests=1))
+        self.usage.add(route, owner, ended(status or "rejected", None)._replace(requests=1))
 
     def started(self, subject: Subject, gpu: str | None, engine: str | None, waited: float) -> None:
         """Note that a run has started, some seconds after it was asked for."""

@@ -8,9 +8,12 @@ shown than which message it is, and of exceptions where they came from, not what
 import json
 import logging
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 _PACKAGE: Final = __name__.partition(".")[0]
@@ -18,6 +21,7 @@ _log = logging.getLogger(_PACKAGE)
 
 # They bring handlers of their own, whose lines are text.
 _HANDLED: Final = ("modal-client", "modal-utils", "uvicorn", "uvicorn.error", "uvicorn.access")
+_LEVELS: Final = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 _encode: Final = json.JSONEncoder(default=str).encode
 # Enough to find the place; a recursion has thousands.
 _MOST_FRAMES: Final = 30
@@ -26,16 +30,19 @@ _MOST_PROMPT_BYTES: Final = 32_000
 
 
 class _Settings:
-    """What `configure` was told."""
+    """What `configure` was told. `write` writes an event without the detour of a record."""
 
     with_prompts = False
+    write: Callable[[str], object] | None = None
 
 
 def configure(*, log_prompts: bool) -> None:
     """Log to standard error from now on, and nowhere else."""
     _Settings.with_prompts = log_prompts
+    is_terminal = sys.stderr.isatty()
+    _Settings.write = None if is_terminal else sys.stderr.write
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Text() if sys.stderr.isatty() else _Json())
+    handler.setFormatter(_Text() if is_terminal else _Json())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -48,11 +55,15 @@ def configure(*, log_prompts: bool) -> None:
 
 def event(name: str, *, level: int = logging.INFO, **fields: object) -> None:
     """Log an event; fields that are None are left out."""
-    if _log.isEnabledFor(level):
-        # Handed over as it is: where in the code an event comes from, nobody needs to look up.
-        record = logging.LogRecord(_log.name, level, "", 0, name, None, None)
-        record.fields = {key: value for key, value in fields.items() if value is not None}
-        _log.handle(record)
+    if _Settings.write is not None:
+        head = {"time": _iso(time.time()), "level": _LEVELS[level], "event": name}
+        line = _encode(head | {k: v for k, v in fields.items() if v is not None})
+        # A log that is closed, or on a disk that is full, is no reason for a job to fail.
+        with suppress(OSError, ValueError):
+            _Settings.write(f"{line}\n")
+    elif _log.isEnabledFor(level):
+        known = {key: value for key, value in fields.items() if value is not None}
+        _log.log(level, name, extra={"fields": known})
 
 
 def shows_prompts() -> bool:
@@ -103,14 +114,23 @@ def _errors(error: BaseException) -> Iterator[dict[str, object]]:
         current = current.__cause__ or (None if hidden else current.__context__)
 
 
+def _iso(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, as text."""
+    whole = int(seconds)
+    return f"{_to_the_second(whole)}.{int((seconds - whole) * 1000):03}Z"
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 class _Json(logging.Formatter):
     """A record as a JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC)
-        head = {"time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-        members = head | {"level": record.levelname.lower()} | _fields(record)
-        return _encode(members)
+        head = {"time": _iso(record.created), "level": record.levelname.lower()}
+        return _encode(head | _fields(record))
 
 
 class _Text(logging.Formatter):

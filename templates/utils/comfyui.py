@@ -47,6 +47,8 @@ _JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 # Makes previews come with the ids of their prompt and node.
 _FEATURES: Final = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+# Half of what the engine tells, and the largest part; what it says comes in other messages too.
+_OF_NO_USE: Final = ('{"type": "progress_state"', '{"type": "status"')
 _QUEUES: Final = ("queue_running", "queue_pending")
 _MAX_MESSAGE: Final = 2**28
 # Seconds between tries to connect: who waits for an engine that starts is not to wait for us.
@@ -613,6 +615,8 @@ class Engine:
             self._heard_at = time.monotonic()
             try:
                 if message.type is aiohttp.WSMsgType.TEXT:
+                    if message.data.startswith(_OF_NO_USE):
+                        continue
                     self._take_message(json.loads(message.data))
                 elif message.type is aiohttp.WSMsgType.BINARY:
                     self._take_frame(message.data)

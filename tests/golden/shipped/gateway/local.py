@@ -103,7 +103,7 @@ class LocalBackend:
         self.journal = journal or Journal()
         self._engine = Engine(url, directories, on_connected=self._note_connected)
         self._prices = dict(prices or {})
-        self._price = 0.0
+        self._gpu, self._price = "", 0.0
         self._starts = Starts()
         self._keep_jobs = keep_jobs
         self._keep_bytes = keep_bytes
@@ -359,13 +359,13 @@ class LocalBackend:
 
     def _found(self) -> tuple[str | None, str | None]:
         """Return the GPU and the name of the engine, where they are known."""
-        info = self._info
-        return (gpu_of(info.device, self._prices), engine_name(info)) if info else (None, None)
+        return (self._gpu, engine_name(self._info)) if self._info else (None, None)
 
     async def _probe(self) -> EngineInfo:
         connections = self._engine.connections
         self._info = await self._engine.probe()
         self._probed = connections
-        self._price = self._prices.get(gpu_of(self._info.device, self._prices), 0.0)
+        self._gpu = gpu_of(self._info.device, self._prices)
+        self._price = self._prices.get(self._gpu, 0.0)
         self._last_start = time.time()
         return self._info

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from operator import add
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import uuid4
 
 from .backend import BackendUnavailableError
@@ -32,8 +33,7 @@ _MOST_DELETED: Final = 100
 _SUM: Final = "sum"
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Requests, how they ended, and what they took; USD of unknown prices are left out.
 
     Rejected ones became no job, repeated ones had become one before, by an idempotency key. Those that
@@ -52,8 +52,8 @@ class Counts:
     startup_usd: float = 0.0
     execution_usd: float = 0.0
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(getattr(self, n) + getattr(other, n) for n in _NAMES))
+    def __add__(self, other: "Counts") -> "Counts":  # type: ignore[override]
+        return Counts(*map(add, self, other))
 
     @property
     def success_rate(self) -> float | None:
@@ -61,8 +61,6 @@ class Counts:
         ended = self.succeeded + self.failed
         return self.succeeded / ended if ended else None
 
-
-_NAMES: Final = tuple(field.name for field in fields(Counts))
 
 Key = tuple[str, str]
 """A route, and the name of a key: empty where there are no keys."""
@@ -236,4 +234,4 @@ def of_timings(timings: Timings | None) -> Counts:
 
 def ended(status: str, timings: Timings | None) -> Counts:
     """Return one end: succeeded, failed, cancelled or rejected, and what it took."""
-    return replace(of_timings(timings), **{status: 1})
+    return of_timings(timings)._replace(**{status: 1})
