@@ -109,6 +109,26 @@ def test_a_log_that_cannot_be_written_stops_nothing(
         logs.event("finished", job="job_1")
 
 
+def test_a_terminal_shows_text(
+    lines: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stderr, "isatty", lambda: True)
+        lines()
+        logs.event("finished", job="job_1", seconds=0.5)
+        logging.getLogger("templates.worker").warning("no %s", "face")
+        try:
+            fault(PROMPT)
+        except RuntimeError:
+            logging.getLogger("templates.worker").exception("a fault")
+    first, second, third, outer, inner = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d finished job=job_1 seconds=0.5", first)
+    assert second.endswith(" warning: no face")
+    assert third.endswith(" error: a fault")
+    assert re.fullmatch(r"  RuntimeError at .*test_logs\.py:\d+ fault", outer)
+    assert re.fullmatch(r"  ValueError at .*test_logs\.py:\d+ broken", inner)
+
+
 def test_large_graphs_are_not_logged(lines: Any) -> None:
     lines(log_prompts=True)
     small, large = {"1": {"inputs": {"text": "x"}}}, {"1": {"inputs": {"text": "x" * 40_000}}}

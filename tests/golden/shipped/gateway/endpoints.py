@@ -13,6 +13,7 @@ from ..graph.convert import is_ui
 from ..graph.prompt import NoPositiveTextError
 from ..params import Request as Item
 from ..params import media_fields
+from ..utils.comfyui_errors import FULL_DISK
 from .access import owner_of
 from .backend import (
     Backend,
@@ -111,8 +112,10 @@ def _noted(journal: Journal, route: str, owner: str) -> Iterator[None]:
     except ClientDisconnect:
         journal.refused(route, owner, Status.CANCELLED, "client-gone")
         raise
-    except Exception:
-        journal.refused(route, owner, Status.FAILED, "internal-error")
+    except Exception as error:
+        is_full = isinstance(error, OSError) and error.errno in FULL_DISK
+        code = "disk-full" if is_full else "internal-error"
+        journal.refused(route, owner, Status.FAILED, code)
         raise
 
 

@@ -139,14 +139,15 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = _fields(record)
         name = fields.pop("event")
-        words = [datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")]
-        if name == "log":
-            errors: Any = fields.get("error", [])
-            places = [
-                f"\n  {e['type']}: {e.get('message', '')} at {(e['at'] or ['?'])[-1]}"
-                for e in errors
-            ]
-            words += [f"{record.levelname.lower()}:", str(fields["message"]), *places]
-        else:
-            words += [str(name), *(f"{key}={value}" for key, value in fields.items())]
-        return " ".join(words)
+        clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        if name != "log":
+            return " ".join([clock, str(name), *(f"{k}={v}" for k, v in fields.items())])
+        errors: Any = fields.get("error", [])
+        places = [f"\n  {_place(error)}" for error in errors]
+        return f"{clock} {record.levelname.lower()}: {fields['message']}{''.join(places)}"
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    """Return where an exception was raised, in a line."""
+    said = f": {error['message']}" if "message" in error else ""
+    return f"{error['type']}{said} at {(error['at'] or ['?'])[-1]}"
