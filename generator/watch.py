@@ -56,16 +56,22 @@ async def _watch(render: Render, served: "_Served") -> int:
         loop.add_signal_handler(number, stopped.set)
     root = served.root
     folders = [root, *(f for f in (root / "workflows", root / "catalogs") if f.is_dir())]
+    changes = awatch(
+        *folders,
+        watch_filter=_is_spec,
+        step=_STEP,
+        debounce=_DEBOUNCE,
+        stop_event=stopped,
+        recursive=False,
+    )
+    # It watches from its first step on, so that what is saved during the first turn counts.
+    changing = asyncio.ensure_future(anext(changes, None))
+    await asyncio.sleep(0)
     try:
         await _turn(render, served)
-        async for _ in awatch(
-            *folders,
-            watch_filter=_is_spec,
-            step=_STEP,
-            debounce=_DEBOUNCE,
-            stop_event=stopped,
-            recursive=False,
-        ):
+        while await changing:
+            changing = asyncio.ensure_future(anext(changes, None))
+            await asyncio.sleep(0)
             await _turn(render, served)
     finally:
         await served.stop()
