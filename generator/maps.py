@@ -113,6 +113,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
             "max_containers": settings.gateway.max_containers,
             "max_body_bytes": settings.limits.body_mb * 10**6,
             "max_media_pixels": settings.limits.media_pixels,
+            "max_text_characters": settings.limits.text_characters,
             "max_output_pixels": settings.limits.output_pixels,
             "max_jobs": settings.limits.jobs,
             "max_jobs_per_key": settings.limits.jobs_per_key,

@@ -41,6 +41,12 @@ def class_name(name: str) -> str:
     return "".join(part.capitalize() for part in re.split("[-_]", name)) + "Request"
 
 
+def worker_name(profile: str, group: str) -> str:
+    """Return the name of the worker class of a GPU profile and a group; "" is no group."""
+    parts = re.split("[-_]", f"{profile}-{group}")
+    return "".join(part.capitalize() for part in parts) + "Worker"
+
+
 def attribute_names(params: Iterable[str]) -> dict[str, str]:
     """Return the attribute of the request model for each param.
 

@@ -1,6 +1,5 @@
 """Which worker classes and images an app has, and what each of them needs."""
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from .check import Checked, CheckedWorkflow
 from .check.image import COMFY_CLI
 from .check.secrets import DOWNLOAD_VARIABLES, GATEWAY_VARIABLES
 from .lock import GATEWAY
+from .names import worker_name
 from .pycode import Source, docstring, identifier, literal
 from .spec import CACHE_VOLUME, Gpu, GraphNode, Pack, Settings
 
@@ -44,8 +44,7 @@ class WorkerClass:
     @property
     def name(self) -> str:
         """Its name in app.py."""
-        parts = re.split("[-_]", f"{self.gpu.name}-{self.group}")
-        return "".join(part.capitalize() for part in parts) + "Worker"
+        return worker_name(self.gpu.name, self.group)
 
     def timeout(self, settings: Settings) -> int:
         """Seconds after which Modal ends a call: when the longest job has ended by itself."""

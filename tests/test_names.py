@@ -412,6 +412,29 @@ packs:
     }
 
 
+def test_worker_classes_of_one_name(make_project: MakeProject, check_project: CheckProject) -> None:
+    """They would be one class, and jobs would run on the other's GPU, without its packs."""
+    texts, expected = written(
+        {
+            "a": "group: apart\n" + GRAPH,
+            "b": "gpu: «name-collision»l40s_apart\n" + GRAPH,
+            "c": "gpu: l40s-b\ngroup: c\n" + GRAPH,
+            "d": "group: «name-collision»b_c\n" + GRAPH,
+            "e": "group: apart\nsummary: e\n" + GRAPH,
+        }
+    )
+    profiles = "".join(
+        f"  {name}: {{modal: A100, vram_gb: 80, price_per_second: 0.1}}\n"
+        for name in ("l40s_apart", "l40s-b")
+    )
+    _, faults = check_project(make_project(texts, gpu=GPU_YAML + profiles))
+    assert in_files(faults) == expected
+    assert faults[0].message == (
+        'the worker class of GPU profile "l40s_apart" is L40sApartWorker, '
+        'and so is that of GPU profile "l40s", group "apart"'
+    )
+
+
 GPUS = """\
 app: x
 python: "3.11"

@@ -401,6 +401,7 @@ def test_what_is_not_seen_by_callers_is_a_note() -> None:
         ("auth", "proxy", True),
         ("max_body_bytes", 1, True),
         ("max_media_pixels", 10**9, False),
+        ("max_text_characters", 1, True),
         ("max_output_pixels", 1, True),
         ("max_jobs", 1000, False),
         ("max_jobs_per_key", 0, False),

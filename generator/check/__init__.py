@@ -14,7 +14,7 @@ from .fit import check_access, check_licenses, check_memory
 from .graphs import check_graphs
 from .lock import check_lock, check_resolved, packs_by_group
 from .models import check_declarations, check_unlocked, check_unused, families_of
-from .names import check_names, check_references
+from .names import check_names, check_references, check_workers
 from .params import check_params, with_text_limit
 from .settings import check_settings, check_timeout
 from .sizes import check_sizes
@@ -71,6 +71,7 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
     faults = check_names(project.workflows.values())
     if settings:
         faults += check_settings(settings, models, known)
+        faults += check_workers(project.workflows.values(), settings)
     version = settings.comfyui.version if settings else known[-1]
     if version not in known:
         return None, faults

@@ -7,7 +7,7 @@ from typing import Final
 from ..diagnostics import Diagnostic
 from ..graph.words import did_you_mean, show
 from ..load import Node
-from ..names import class_name, function_name
+from ..names import class_name, function_name, worker_name
 from ..spec import Models, Settings, Workflow
 
 # First segments of the paths that the API itself answers.
@@ -39,6 +39,30 @@ def check_names(workflows: Iterable[Workflow]) -> list[Diagnostic]:
     faults += _clashes(workflows, "handler", lambda w: function_name(w.name), "name-collision")
     faults += _clashes(workflows, "handler", lambda w: class_name(w.name), "name-collision")
     return faults
+
+
+def check_workers(workflows: Iterable[Workflow], settings: Settings) -> list[Diagnostic]:
+    """Return workflows whose worker class has the name of another profile's or group's."""
+    faults: list[Diagnostic] = []
+    first: dict[str, tuple[str, str]] = {}
+    for workflow in workflows:
+        profile, group = workflow.gpu or settings.default_gpu, workflow.group or ""
+        name = worker_name(profile, group)
+        other, other_group = first.setdefault(name, (profile, group))
+        if (other, other_group) != (profile, group):
+            message = (
+                f"the worker class of {_worker(profile, group)} is {name}, "
+                f"and so is that of {_worker(other, other_group)}"
+            )
+            at = _place(workflow, "group" if group else "gpu")
+            hint = "rename the group, or the profile in gpu.yaml"
+            faults.append(at.error("name-collision", message, hint=hint))
+    return faults
+
+
+def _worker(profile: str, group: str) -> str:
+    of_group = f", group {show(group)}" if group else ""
+    return f"GPU profile {show(profile)}{of_group}"
 
 
 def check_references(

@@ -25,6 +25,7 @@ _WIDER: Final = frozenset(
 _LIMITS: Final = {
     "max_body_bytes": "largest body in bytes",
     "max_media_pixels": "most pixels of media",
+    "max_text_characters": "most characters of a text in a caller's graph",
     "max_output_pixels": "most pixels that are made",
     "max_jobs": "most jobs at a time",
     "max_jobs_per_key": "most jobs of a key at a time",

@@ -98,8 +98,7 @@ def send(upload: Upload, app: ModalApp, root: Path, *, force: bool) -> None:
     if there and not force:
         raise UploadError(
             f"the Volume {upload.volume} has a file {upload.path} of {there[0].size} bytes; give "
-            "this one another --name, or replace that with --force. Workers that have loaded it "
-            "keep it until they stop"
+            "this one another --name, or replace that with --force"
         )
     words = ("volume", "put", upload.volume, str(upload.file.resolve()), f"/{upload.path}")
     if call_command(app.command(*words, *(["--force"] if force else [])), root):
