@@ -608,6 +608,7 @@ class Fake:
     """A backend whose runs are done at once."""
 
     def __init__(self, package: str) -> None:
+        self.journal = part(package, "gateway.journal").Journal()
         self._records = part(package, "gateway.backend")
         self._file = part(package, "utils.comfyui_records").File(
             "9", "images", "x.png", "image/png", png(), animated=False

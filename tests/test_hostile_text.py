@@ -43,7 +43,7 @@ def _rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Render:
         package = f"hostile_{next(_NAMES)}"
         root = tmp_path / f"{package}_project"
         (root / "workflows").mkdir(parents=True)
-        (root / "gpu.yaml").write_text(GPU_YAML)
+        (root / "gpu.yaml").write_text(GPU_YAML + "limits: {text_characters: 10000000}\n")
         (root / "models.yaml").write_text(MODELS_YAML)
         (root / "workflows" / "it.yaml").write_text(
             json.dumps(workflow, ensure_ascii=len(str(workflow)) < 10_000), encoding="utf-8"
