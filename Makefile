@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download clean
+.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download bench-recovery soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,14 @@ bench-front: $(STAMP) ## measure what the API costs over a bare client of a real
 
 bench-download: $(STAMP) ## measure how long models take, 8 at a time against one by one
 	@$(RUN) -m bench.download
+
+bench-recovery: $(STAMP) ## measure how soon answers are good again after the engine was killed under load
+	@$(RUN) -m tests.engine.install
+	@$(RUN) -m bench.recovery
+
+soak: $(STAMP) ## thousands of jobs of all sorts, with an engine that is killed: nothing is lost or left
+	@$(RUN) -m tests.engine.install
+	@$(RUN) -m bench.soak
 
 clean: ## remove build/, .venv and caches
 	rm -rf build .build-* site $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
