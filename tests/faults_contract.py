@@ -342,7 +342,7 @@ class FaultsContract:
             assert await rig.executed() == (done + 3 if then is signal.SIGCONT else 2)
             assert (await rig.client.get(f"/jobs/{slow}")).json() == ended
 
-        run(mortal, test, silence=0.3, hung_after=0.7)
+        run(mortal, test, silence=0.3, hung_after=3)
 
     def test_a_run_is_cancelled_while_there_is_no_engine(self, mortal: Mortal) -> None:
         """At once; and an engine that was only out of reach does not work on for nobody."""

@@ -59,6 +59,7 @@ _ASK_SECONDS: Final = 10.0
 # A graph whose sending broke off may still be on its way to the engine's queue.
 _ARRIVAL_SECONDS: Final = 1.0
 _MOST_DEATHS: Final = 2
+_RENEWAL_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 0.5
 
@@ -448,6 +449,19 @@ class Engine:
                 await self.classes()
             return self._output_classes or frozenset()
 
+    async def _renew_output_classes(self) -> None:
+        """Ask an engine that took another's place for its classes, once it has done its first runs.
+
+        It takes long to tell them, and they seldom are others.
+        """
+        await _wait(self._closing, _RENEWAL_SECONDS)
+        if self._closing.is_set() or not self.connected:
+            return
+        try:
+            await self.classes()
+        except EngineError as error:
+            _log.warning("the engine does not tell its classes: %s", error)
+
     def _tell_positions(self) -> None:
         in_flight = self._in_flight()
         waiting = [job for job in in_flight if job.started is None]
@@ -492,9 +506,14 @@ class Engine:
     async def _settle_unless_queued(self, jobs: Sequence[Job]) -> None:
         """Settle those of the runs that are neither waiting nor executed now."""
         queued = await self._queued()
-        for job in jobs:
-            if job.prompt_id not in queued:
-                await self._settle_from_history(job)
+        missing = [job for job in jobs if job.prompt_id not in queued]
+        # One question for all of them is enough where an engine has just been started.
+        if len(missing) > 1 and not await self._http.get("history?max_items=1", _ASK_SECONDS):
+            for job in missing:
+                self._settle(job, None)
+            return
+        for job in missing:
+            await self._settle_from_history(job)
 
     async def _queued(self, timeout: float = _ASK_SECONDS) -> set[str]:
         """Return the ids of what waits or is executed at the engine."""
@@ -565,7 +584,8 @@ class Engine:
     async def _catch_up(self) -> None:
         """Settle the runs that ended while nobody listened; it may even be another process."""
         self._heard_at = time.monotonic()
-        self._output_classes = None
+        if self._output_classes is not None:
+            self._spawn(self._renew_output_classes())
         for job in self._jobs.values():
             job.missed_messages = True
         jobs = self._in_flight()
