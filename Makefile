@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download bench-recovery soak clean
+.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-browser test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download bench-recovery soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ stop: $(STAMP) ## stop what is deployed; Volumes and Secrets stay; YES=1 does no
 
 test: $(STAMP) ## run the tests
 	@$(RUN) -m pytest -n auto
+
+test-browser: $(STAMP) ## use the page at / in a Chromium, which must be installed
+	@$(RUN) -m pytest -n 2 tests/browser
 
 test-engine: $(STAMP) ## run the tests that need a real ComfyUI, which is installed first
 	@$(RUN) -m tests.engine.install

@@ -1,36 +1,113 @@
-"""Make the pictures of README and docs: `python -m docs.pictures`."""
+"""Make the pictures of README and docs: `python -m docs.pictures`.
 
+Those of the page need a Chromium; they look best where the font Inter is installed, too.
+"""
+
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from tests.browser.chromium import NoChromiumError, launched
 
 from .drawings import draw
 
 IMAGES: Final = Path(__file__).parent / "images"
 REQUESTS: Final = {"fox.png": ("/flux", {"prompt": "a red fox", "seed": 2398982695762587})}
+_DESK: Final = {"width": 1440, "height": 1000}
+_PHONE: Final = {"width": 390, "height": 844}
+_SEED: Final = "2398982695762587"
 
 
-def main() -> None:
-    """Serve on a preview engine, and save what it answers."""
+def main() -> int:
+    """Draw; serve on a preview engine, and save what it answers and what the page looks like."""
+    draw(IMAGES)
+    with _served() as url:
+        for name, (route, body) in REQUESTS.items():
+            reply = httpx.post(url + route, json=body, timeout=60).raise_for_status()
+            (IMAGES / name).write_bytes(reply.content)
+        try:
+            with launched() as browser:
+                for scheme in ("light", "dark"):
+                    _save(_with_result(browser, url, scheme, _DESK), f"playground-{scheme}.webp")
+                _save(_on_its_way(browser, url), "playground-run.webp")
+                _save(_with_result(browser, url, "light", _PHONE), "playground-phone.webp")
+        except NoChromiumError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 2
+    return 0
+
+
+@contextmanager
+def _served() -> Iterator[str]:
     command = [sys.executable, "-m", "generator", "serve", "--quiet", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as service:
         assert service.stdout is not None
         try:
             found = re.search(r"http://\S+", service.stdout.readline())
             assert found is not None, "the service does not start"
-            for name, (route, body) in REQUESTS.items():
-                reply = httpx.post(found[0] + route, json=body, timeout=60).raise_for_status()
-                (IMAGES / name).write_bytes(reply.content)
+            yield found[0]
         finally:
             os.kill(service.pid, signal.SIGTERM)
 
 
+def _opened(browser: Browser, url: str, workflow: str, scheme: Any, size: Any) -> Page:
+    phone = size is _PHONE
+    context = browser.new_context(
+        viewport=size, color_scheme=scheme, device_scale_factor=2 if phone else 1
+    )
+    page = context.new_page()
+    page.goto(f"{url}/#{workflow}")
+    page.locator("#run:enabled").wait_for()
+    page.locator(".graph svg").wait_for()
+    return page
+
+
+def _with_result(browser: Browser, url: str, scheme: str, size: Any) -> Page:
+    """Return the page after a few runs, with the result of the last one."""
+    page = _opened(browser, url, "flux", scheme, size)
+    prompts = ("a lighthouse at dusk", "an old map of the sea", "a red fox in the snow")
+    for number, prompt in enumerate(prompts):
+        page.locator("#param-prompt").fill(prompt)
+        page.locator("#param-seed").fill(str(int(_SEED) + 17 * (len(prompts) - 1 - number)))
+        page.locator("#run").click()
+        page.locator("#runs li").nth(number).wait_for()
+        page.locator(".frame.is-done").wait_for()
+    page.locator(".frame.is-done img").evaluate("image => image.decode()")
+    page.mouse.move(0, 0)
+    # The scrolling to the result, and what fades.
+    page.wait_for_timeout(800)
+    return page
+
+
+def _on_its_way(browser: Browser, url: str) -> Page:
+    page = _opened(browser, url, "flux-lora", "light", _DESK)
+    page.locator("#param-width").fill("1216")
+    page.locator("#param-height").fill("640")
+    page.locator("#param-steps").fill("100")
+    page.locator("#run").click()
+    page.locator(".frame .preview").wait_for()
+    page.wait_for_timeout(600)
+    return page
+
+
+def _save(page: Page, name: str) -> None:
+    with Image.open(io.BytesIO(page.screenshot())) as image:
+        image.save(IMAGES / name, quality=86, method=6)
+    page.context.close()
+
+
 if __name__ == "__main__":
-    draw(IMAGES)
-    main()
+    sys.exit(main())

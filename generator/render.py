@@ -16,6 +16,7 @@ from .handlers import handler_values
 from .lock import COMFYUI, LockedModel
 from .maps import manifest, sourcemap
 from .names import setup_name
+from .picture import as_svg
 from .pycode import Source, identifier, literal
 from .python_format import formatted
 from .spec import CACHE, CACHE_VOLUME, Model, Settings
@@ -47,7 +48,7 @@ def render(checked: Checked) -> Files:
     rendered["image.py"] = environment.get_template("image.py.j2").render(image_values(checked))
     tracker = environment.get_template("utils/cost_tracker.py.j2")
     rendered["utils/cost_tracker.py"] = tracker.render(_prices(checked.settings))
-    files = formatted(rendered) | _copied() | _graph(checked)
+    files = formatted(rendered) | _copied() | _graph(checked) | _pictures(checked)
     files["constraints.txt"] = _constraints(checked)
     files["models.json"] = _json(_models(checked))
     files["sourcemap.json"] = _json(sourcemap(checked))
@@ -154,10 +155,17 @@ def _prices(settings: Settings) -> dict[str, Source]:
 
 
 def _copied() -> Files:
-    """Return the files that are the same in every build: the Python of templates/."""
+    """Return the files that are the same in every build: the Python of templates/, and the page."""
+    paths = [*TEMPLATES.rglob("*.py"), *(TEMPLATES / "playground").iterdir()]
+    return {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in paths}
+
+
+def _pictures(checked: Checked) -> Files:
+    """Return the pictures of the graphs, for the page."""
     return {
-        path.relative_to(TEMPLATES).as_posix(): path.read_bytes()
-        for path in TEMPLATES.rglob("*.py")
+        f"playground/graphs/{c.workflow.name}.svg": as_svg(c.workflow, c.classes).encode()
+        for c in checked.workflows
+        if c.workflow.graph
     }
 
 

@@ -174,6 +174,7 @@ def test_what_it_prints_works_and_ctrl_c_ends_it(
     url = served.url()
     assert "(engine: preview)" in served.text
     assert f"docs at {url}/docs" in served.text
+    assert "<title>Playground</title>" in httpx.get(url).text
     assert httpx.get(f"{url}/docs").status_code == 200
     command = served.read(r"^try: (curl .*)$")[1]
     if shutil.which("curl"):

@@ -12,7 +12,7 @@ from ..spec import Models, Settings, Workflow
 
 # First segments of the paths that the API itself answers.
 RESERVED_ROUTES: Final = frozenset(
-    "docs events health jobs metrics openapi outputs ready redoc static usage workflows".split()
+    "docs events health jobs metrics models openapi outputs ready redoc static usage workflows".split()
 )
 
 

@@ -114,7 +114,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] == "http":
-            path = scope["path"]
+            # An app that is mounted somewhere sees the whole path, and where that is.
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
             is_open = path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)
             try:
                 owner = self._access.owner(Headers(scope=scope), is_open=is_open)

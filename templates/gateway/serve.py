@@ -250,7 +250,10 @@ def greeting(app: FastAPI, url: str, engine: str, missing: Collection[str] = ())
         if endpoint.enabled and not endpoint.graph and route not in missing
     ]
     examples = ((endpoint, example_body(endpoint)) for endpoint in endpoints)
-    lines = [f"serving on {url} (engine: {engine}), docs at {url}/docs; Ctrl-C stops it"]
+    lines = [
+        f"serving on {url} (engine: {engine}), docs at {url}/docs; Ctrl-C stops it",
+        f"open {url} in a browser to try it",
+    ]
     for endpoint, body in examples:
         if body is not None:
             suffix = _SUFFIXES.get(endpoint.media_types[0], "")

@@ -131,6 +131,11 @@ class ModelFile:
     ) -> CoreSchema:
         return core_schema.no_info_after_validator_function(_model_file, handler(source))
 
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(schema) | {"x-folder": self.folder}
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -143,6 +148,11 @@ class Step:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(schema) | {"x-step": [self.start, self.step]}
 
     def _check(self, value: int) -> int:
         if (value - self.start) % self.step:
@@ -219,12 +229,20 @@ def text(value: bool | float | str | None) -> str:
 @cache
 def media_fields(model: type[BaseModel]) -> Mapping[str, str]:
     """Return the attributes of a request model that are media, with their kinds."""
-    kinds: dict[str, str] = {}
+    return {name: mark.kind for name, mark in _marks(model) if isinstance(mark, Media)}
+
+
+@cache
+def model_folders(model: type[BaseModel]) -> Mapping[str, str]:
+    """Return the attributes of a request model that name model files, with their folders."""
+    return {name: mark.folder for name, mark in _marks(model) if isinstance(mark, ModelFile)}
+
+
+def _marks(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         # An optional field has its marks inside of the union with None.
-        marks = [*field.metadata, *(m for a in get_args(field.annotation) for m in get_args(a))]
-        kinds.update((name, mark.kind) for mark in marks if isinstance(mark, Media))
-    return kinds
+        inside = (mark for part in get_args(field.annotation) for mark in get_args(part))
+        yield from ((name, mark) for mark in (*field.metadata, *inside))
 
 
 def _model_file(name: str) -> str:

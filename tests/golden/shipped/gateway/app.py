@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from ..graph.words import did_you_mean, show
 from ..utils.comfyui_errors import FULL_DISK
@@ -27,6 +27,7 @@ from .jobs import NO_JOB, add_job_routes
 from .limits import Limits, Rate
 from .media import MediaReader
 from .openapi import describe, usage_operation
+from .page import add_page
 from .problems import Problem, of_status
 from .recovery import Recovery, fault
 from .replies import HEADERS, JSON
@@ -94,6 +95,7 @@ def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -
     _add_guards(app, access, settings.cors_origins)
     _add_problems(app)
     _add_about(app, manifest, settings, backend)
+    add_page(app, build, backend)
     add_job_routes(app, backend)
     add_event_route(app, backend)
     has_keys = isinstance(access, ApiKeys)
@@ -168,9 +170,6 @@ def _add_about(
 ) -> None:
     """Add what tells about the service; none of it starts a worker."""
 
-    async def welcome(request: Request) -> Response:
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
-
     async def health() -> Response:
         """Say what runs here, and how its workers are. The service itself is up if this answers."""
         workers = await backend.workers()
@@ -208,7 +207,6 @@ def _add_about(
         """List the endpoints, and what each takes."""
         return JSONResponse([_about(e) for e in gateway_of(app).endpoints.values()])
 
-    app.add_api_route("/", welcome, include_in_schema=False)
     app.add_api_route("/usage", usage, response_class=Response, tags=["about"], **usage_operation())
     for path, function in {"/health": health, "/ready": ready, "/workflows": workflows}.items():
         app.add_api_route(path, function, response_class=JSONResponse, tags=["about"])
@@ -225,5 +223,7 @@ def _about(endpoint: Endpoint) -> dict[str, Any]:
         "enabled": endpoint.enabled,
         "media_types": list(endpoint.media_types),
         "gpu": endpoint.profile,
+        "seed": endpoint.seed_param,
+        "graph": endpoint.graph_param,
         "params": endpoint.request.model_json_schema(),
     }

@@ -192,6 +192,29 @@ def example_body(endpoint: Endpoint) -> dict[str, Any] | None:
     return body
 
 
+def page_operations(model_files: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Return what `add_api_route` is to say of the routes in page.py, by name."""
+    svg: dict[str, Any] = {"image/svg+xml": {"schema": {"type": "string"}}}
+    return {
+        "workflow_graph": {
+            "summary": "The graph of an endpoint as a picture",
+            "openapi_extra": {"parameters": [_path_parameter("name")]},
+            "responses": {
+                200: {"description": "The picture.", "content": svg},
+                **_problems("not-found"),
+            },
+        },
+        "model_files": {
+            "summary": "The files of a model folder",
+            "openapi_extra": {"parameters": [_path_parameter("folder")]},
+            "responses": {
+                200: {"description": "The files.", "model": model_files},
+                **_problems("not-found", "engine-unreachable"),
+            },
+        },
+    }
+
+
 def describe(app: FastAPI, description: str, version: str, *, with_keys: bool) -> None:
     """Make an app's OpenAPI document say what its routes cannot: bodies, and keys if it has any."""
 
@@ -338,3 +361,7 @@ def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
         }
         for status, titles in sorted(found.items())
     }
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}

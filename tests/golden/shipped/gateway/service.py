@@ -42,7 +42,15 @@ class Endpoint:
     @property
     def graph_param(self) -> str | None:
         """The graph param's name as callers write it."""
-        return self.graph and (self.request.model_fields[self.graph].alias or self.graph)
+        return self._param(self.graph)
+
+    @property
+    def seed_param(self) -> str | None:
+        """The seed's name as callers write it."""
+        return self._param(self.seed)
+
+    def _param(self, attribute: str | None) -> str | None:
+        return attribute and (self.request.model_fields[attribute].alias or attribute)
 
 
 @dataclass(frozen=True, slots=True)
