@@ -347,8 +347,7 @@ def _meaning(value: Any) -> Any:
             if (
                 len(rest) == 1
                 and type(rest[0].value) is int
-                and not first.items
-                and not first.mapping
+                and not isinstance(first.value, list | dict)
             ):
                 return ("link", first.text, rest[0].value)
             return [_meaning(item) for item in value.items]

@@ -151,6 +151,14 @@ KEYS = TEXT.map(lambda text: text[:40])
 MAPPING = st.dictionaries(KEYS, st.dictionaries(KEYS, VALUE, max_size=3) | SCALAR, max_size=4)
 
 
+@pytest.mark.parametrize("value", [[[], 0], [{}, 0], [[1], 0], [[], 0, 1]])
+def test_lists_that_look_like_links_are_none(value: Any) -> None:
+    """The first item of a link is a node's id, which no collection is, empty ones included."""
+    made = load_text(changed("top: {}\n", ("insert", (("top", "key"), value))), "it")[0]
+    assert made is not None
+    assert made.plain == {"top": {"key": value}}
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), content=MAPPING, is_json=st.booleans())
 def test_any_mapping_takes_any_change(data: st.DataObject, content: Any, is_json: bool) -> None:

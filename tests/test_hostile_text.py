@@ -104,9 +104,7 @@ def workflow_of(texts: list[str], node: str, key: str) -> dict[str, Any]:
 )
 @given(texts=st.lists(TEXT, min_size=10, max_size=10), node=TEXT, key=TEXT)
 def test_text_comes_back_unchanged(rendered: Render, texts: list[str], node: str, key: str) -> None:
-    node, key = (
-        f"{name} {text}".replace("${", "") for name, text in (("node", node), ("key", key))
-    )
+    node, key = (f"{name} {text}".replace("$", "") for name, text in (("node", node), ("key", key)))
     module, build = rendered(workflow_of(texts, node, key))
     summary, description, about, default, example, prefix, suffix, literal, around, title = texts
     fields = module.ItRequest.model_fields
