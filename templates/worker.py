@@ -242,7 +242,7 @@ class Worker:
         """
         if work.key and call:
             try:
-                is_first = await self._jobs.add(work.job, Record.of(work, call, time.time()))
+                is_first = await self._jobs.add(work.job, Record.of(work, call))
             except BackendUnavailableError as error:
                 detail = "nobody could say whether the job runs elsewhere; nothing was run"
                 _log.warning("job %s: %s: %s", work.job, detail, error)

@@ -80,7 +80,7 @@ class Modal:
 
 def keyed(key: Key = KEY, owner: str = "ann") -> Work:
     """Return work as a request has it: each with an id of its own."""
-    return replace(WORK, job=new_job_id(), key=key, owner=owner)
+    return replace(WORK, job=new_job_id(), key=key, owner=owner, created=time.time())
 
 
 def test_gateways_that_race_run_one_job() -> None:

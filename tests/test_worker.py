@@ -141,7 +141,7 @@ def test_one_of_two_calls_for_a_job_runs(tmp_path: Path) -> None:
 
     async def test(container: Container) -> None:
         keyed = replace(WORK, key=Key("a", "b"))
-        await container.jobs.add(JOB, Record.of(keyed, "fc-2", 0.0))
+        await container.jobs.add(JOB, Record.of(keyed, "fc-2"))
         assert (await container.worker.run(keyed, "fc-1")).status is Status.CANCELLED
         assert (await container.worker.run(keyed, "fc-2")).status is Status.SUCCEEDED
         other = replace(keyed, job=f"{JOB[:-1]}2")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from ..utils.comfyui_records import Preview
+from ..utils.lasting import lasting
 from .backend import Failure, Job, Result, Status, Step, UnknownJobError, Work, Worker
 from .journal import Subject
 from .timings import Timings
@@ -28,6 +29,7 @@ class Table(Protocol):
         """Write a value, and say whether it was written."""
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Record:
     """A job as it was submitted. `call` is Modal's id of the call; no caller ever sees it."""
@@ -39,15 +41,16 @@ class Record:
     created: float
 
     @classmethod
-    def of(cls, work: Work, call: str, created: float) -> "Record":
-        """Return what is kept of work; `created` is in seconds since the epoch."""
-        return cls(call, work.route, work.owner, work.seed, created)
+    def of(cls, work: Work, call: str) -> "Record":
+        """Return what is kept of work."""
+        return cls(call, work.route, work.owner, work.seed, work.created)
 
     def subject(self, job: str) -> Subject:
         """Return the job as the log names it."""
         return Subject(job, self.route, self.owner)
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Now:
     """Where a run is that has not ended, and what it has taken until now."""
@@ -58,6 +61,7 @@ class Now:
     timings: Timings | None = None
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class End:
     """How a job ended. `result` is there when it succeeded, `failure` when it failed."""

@@ -144,7 +144,7 @@ class ModalBackend:
         """Call the worker that work is for."""
         call = await self._calls.spawn(work)
         try:
-            is_first = await self._jobs.add(work.job, Record.of(work, call, work.created))
+            is_first = await self._jobs.add(work.job, Record.of(work, call))
         except BaseException:
             # Nobody could ask for it, and it would be billed.
             await self._calls.cancel(call)

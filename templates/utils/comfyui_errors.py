@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .lasting import lasting
+
 MESSAGE_LENGTH: Final = 1000
 
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -67,6 +69,7 @@ class EngineOutputError(EngineError):
     """The engine names an output that is missing, or that lies outside its folders."""
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class NodeError:
     """What the engine says against a node; `input` is set when it is about one input."""

@@ -39,6 +39,7 @@ from ..utils.comfyui_records import (
     Started,
     Text,
 )
+from ..utils.lasting import lasting
 from .spool import Spooled
 from .timings import Timings
 
@@ -74,6 +75,7 @@ class Key(NamedTuple):
     fingerprint: str
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Work:
     """A graph to run. `files` are its input files by the names that it uses.
@@ -112,6 +114,7 @@ class Status(StrEnum):
         return self not in (Status.QUEUED, Status.RUNNING)
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a run is at: a node of its graph and, where the node says so, step `value` of `max`."""
@@ -122,6 +125,7 @@ class Step:
     max: float | None = None
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a run made, and on what.
@@ -146,6 +150,7 @@ class Result:
         return round(self.execution_seconds, 3) * self.price_per_second
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a job failed. `code` is one of those in problems.py; `errors` are what nodes said."""
@@ -194,6 +199,7 @@ class JobEvent:
 END: Final = "end"
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Worker:
     """What is known of the engines of one GPU profile, without asking for one to be started.

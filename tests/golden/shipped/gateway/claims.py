@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final
 
+from ..utils.lasting import lasting
 from .backend import BackendUnavailableError, Key, UnknownJobError, Work, check_key
 from .job_store import JobStore
 
@@ -24,6 +25,7 @@ _POLL_SECONDS: Final = 0.2
 _KEPT_SECONDS: Final = 7 * 24 * 3600.0
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The job that a key was taken for, and when, in seconds since the epoch.

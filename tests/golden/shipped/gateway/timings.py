@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..utils.comfyui_records import Event, Started
+from ..utils.lasting import lasting
 
 # A job waits for the last starts, not for those of yesterday.
 _MOST_STARTS: Final = 16
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Seconds and USD of a job.

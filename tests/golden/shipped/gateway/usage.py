@@ -16,6 +16,7 @@ from operator import add
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import uuid4
 
+from ..utils.lasting import lasting
 from .backend import BackendUnavailableError
 from .timings import Timings
 
@@ -66,6 +67,7 @@ Key = tuple[str, str]
 """A route, and the name of a key: empty where there are no keys."""
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Segment:
     """What was counted in an hour, from `since` on, in seconds since the epoch."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
 from .comfyui_errors import EngineError, NodeError
+from .lasting import lasting
 
 Graph: TypeAlias = Mapping[str, Any]
 """A graph in ComfyUI's API format: node id to `class_type` and `inputs`."""
@@ -60,6 +61,7 @@ class Progress:
     max: float
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Preview:
     """A picture of what a node has so far; `node` is empty where the engine doesn't say."""
@@ -91,6 +93,7 @@ Event: TypeAlias = (
 """What `on_event` is called with, in the order in which it happens."""
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class File:
     """A file that a node made. `kind` is the engine's key for it: images, gifs, audio, 3d, …
@@ -107,6 +110,7 @@ class File:
     animated: bool
 
 
+@lasting
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text that a node made, or another value, as JSON."""
