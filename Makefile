@@ -80,7 +80,8 @@ golden: $(STAMP) ## update tests/golden and docs/reference after a change to spe
 	@$(RUN) -m pytest -q tests/test_golden.py tests/test_references.py --update-golden
 
 docs: $(STAMP) ## build the documentation into site/
-	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet && echo "open site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet && \
+	  echo "site/index.html; with its search: $(RUN) -m http.server --bind 127.0.0.1 --directory site"
 
 pictures: $(STAMP) ## make the pictures of README and docs
 	@$(RUN) -m docs.pictures

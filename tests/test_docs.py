@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from generator.cli import main
+from generator.cli import COMMANDS, main
 from generator.diagnostics import has_errors
 
 from .conftest import ROOT, MakeProject, load_and_check
@@ -21,10 +21,10 @@ def blocks(text: str, language: str) -> list[str]:
     return [block for name, block in fences if name == language]
 
 
-def test_readmes_python_example() -> None:
-    """The command prints what README shows under it."""
-    command = next(block for block in blocks(README, "sh") if "build_flux_workflow" in block)
-    shown = README.partition(command)[2].split("```")[2].strip()
+def test_the_language_references_python_example() -> None:
+    """The command prints what the page shows under it."""
+    command = next(block for block in blocks(LANGUAGE, "sh") if "build_flux_workflow" in block)
+    shown = LANGUAGE.partition(command)[2].split("```")[2].strip()
     run = subprocess.run(
         ["/bin/sh", "-c", command.replace(".venv/bin/python", sys.executable)],
         cwd=ROOT,
@@ -56,13 +56,21 @@ def test_readme_links_lead_somewhere() -> None:
 
 def test_readme_lists_the_make_targets() -> None:
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = set(re.findall(r"^make ([a-z-]+)$", "\n".join(blocks(README, "sh")), re.MULTILINE))
-    assert named
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    assert {"serve", "test", "plan", "deploy", "docs"} <= named
     assert named <= set(targets)
     help_text = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert [target for target in targets if f"make {target} " not in help_text] == []
+
+
+def test_readme_lists_the_commands() -> None:
+    """Each command once, in the groups of --help."""
+    part = README.partition("## Commands\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| [^|]+ \| (`.+) \|$", part, re.MULTILINE)
+    named = [re.findall(r"`([a-z]+)`", row) for row in rows]
+    assert named == [list(commands) for commands in COMMANDS.values()]
 
 
 def test_the_language_references_examples_validate(make_project: MakeProject) -> None:
@@ -72,15 +80,8 @@ def test_the_language_references_examples_validate(make_project: MakeProject) ->
         for block in blocks(LANGUAGE, "yaml")
         for name in re.findall(r"^# workflows/(.+)\.yaml$", block, re.MULTILINE)
     }
-    assert sorted(named) == ["beside", "tint", "tint-blue"]
+    assert sorted(named) == ["beside", "blank", "tint", "tint-blue"]
     _, diagnostics = load_and_check(make_project(named))
-    assert diagnostics == []
-
-
-def test_readmes_workflow_validates(make_project: MakeProject) -> None:
-    """The export pasted behind `graph:`."""
-    [workflow] = [b for b in blocks(README, "yaml") if b.startswith("# workflows/blank.yaml")]
-    _, diagnostics = load_and_check(make_project({"blank": workflow}))
     assert diagnostics == []
 
 

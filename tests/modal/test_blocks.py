@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 from tests.hub_server import hub_server
 from tests.sources import Sources
 from tests.test_blocks import set_up
+from tests.test_ci import STARTER, step
 
 from .local import SECONDS, LocalModal, local_modal
 from .project import GPU_YAML, Project, write_project
@@ -127,3 +128,26 @@ def test_what_pages_show_of_modal(modal: LocalModal, project: Project) -> None:
     assert modal.plane.named_secrets["api-keys"] == {"API_KEYS": "ann:KEY,bob:KEY,eve:KEY"}
     uploaded = modal.plane.volume_path("ryla-models") / "loras" / "style.safetensors"
     assert uploaded.read_bytes() == demo_lora()
+
+
+def test_the_deploy_of_the_workflow_for_github(modal: LocalModal, project: Project) -> None:
+    """It deploys with the token of the job's environment; what breaks callers, when told to alone."""
+    file = project.folder / ".github" / "workflows" / "service.yml"
+    file.parent.mkdir(parents=True)
+    file.write_text((STARTER / "service.yml").read_text("utf-8"), "utf-8")
+    modal.plane.named_secrets |= {
+        "api-keys": {"API_KEYS": "ann:KEY"},
+        "huggingface": {"HF_TOKEN": "x"},
+    }
+    run(Command("", "make lock"), modal, project)
+    variables = modal.environment | {"PYTHONPATH": str(ROOT)}
+    done = step(project.folder, "deploy", "Deploy", **variables | {"ALLOW_BREAKING": "0"})
+    assert (done.returncode, modal.plane.deployments) == (0, 1), done.stderr
+    project.replace(
+        "workflows/picture.yaml", ("{type: integer, minimum: 0", "{type: integer, minimum: 5")
+    )
+    done = step(project.folder, "deploy", "Deploy", **variables | {"ALLOW_BREAKING": "0"})
+    assert (done.returncode != 0, modal.plane.deployments) == (True, 1)
+    assert "[breaks callers]" in done.stdout
+    done = step(project.folder, "deploy", "Deploy", **variables | {"ALLOW_BREAKING": "1"})
+    assert (done.returncode, modal.plane.deployments) == (0, 2), done.stderr
