@@ -228,6 +228,23 @@ def test_a_result_that_is_on_its_way() -> None:
     run(test())
 
 
+def test_what_nobody_was_told_of_is_not_cancelled() -> None:
+    """The table did not answer when the worker ended the job: its call has what was made."""
+
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK, ROOM)
+        modal.calls.ends["fc-1"] = SUCCEEDED
+        with pytest.raises(JobEndedError):
+            await modal.backend.cancel(JOB)
+        assert (await modal.gateway().wait(JOB, 0)).result == RESULT
+        assert modal.calls.cancelled == []
+        with pytest.raises(JobEndedError):
+            await modal.gateway().cancel(JOB)
+
+    run(test())
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_a_call_that_is_lost(is_cancelled: bool) -> None:
     """It has failed for good, unless the job was cancelled: then that is why."""

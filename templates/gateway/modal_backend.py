@@ -202,7 +202,11 @@ class ModalBackend:
         """Stop a job, and return it once it has stopped."""
         record = await self._jobs.record(job)
         waited = Timings(queue_seconds=round(max(0.0, time.time() - record.created), 3))
-        end, is_first = await self._jobs.settle(job, replace(CANCELLED, timings=waited))
+        wanted = replace(CANCELLED, timings=waited)
+        with suppress(CallPendingError, CallLostError, UnknownJobError):
+            # The table may know of no end that its worker could not write.
+            wanted = await self._calls.get(record.call, 0)
+        end, is_first = await self._jobs.settle(job, wanted)
         if end.status is not Status.CANCELLED:
             raise JobEndedError(job)
         await self._calls.cancel(record.call)
