@@ -20,6 +20,7 @@ from generator.deployment.compat import Change, request_changes, route_changes
 from generator.deployment.manifest import ManifestError, parse_manifest, read_manifest
 from generator.deployment.plan import Plan, make_plan
 from generator.deployment.report import as_table, size_text
+from generator.layers import layers
 from generator.licences import forbids_commercial_use
 from generator.render import render
 
@@ -500,6 +501,30 @@ def test_what_changes_which_layer(make_project: MakeProject, change: str) -> Non
     kept = {name for image in plan.images for name in image.kept}
     assert ("ComfyUI" in kept) is (change != "comfy-cli")
     assert plan.breaking is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "first"),
+    [
+        (" --skip-manager", "", "ComfyUI"),
+        ("--init --recursive", "--init", "pack ComfyUI-SeedVR2_VideoUpscaler"),
+        ("requirements.py {COMFYUI}", "requirements.py -v {COMFYUI}", "requirements"),
+        ("classes.py {COMFYUI}", "classes.py -v {COMFYUI}", "classes"),
+        ('uv_version="0.13.9"', 'uv_version="0.13.10"', "comfy-cli"),
+        ('"""Start ComfyUI on the CPU', '"""Start it on the CPU', None),
+        ("# Its pip and uv take", "# They take", None),
+    ],
+)
+def test_what_is_run_is_in_its_layer(old: str, new: str, first: str | None) -> None:
+    """A newer generator may build the same specs in another way, but not for other words on it."""
+    checked, _ = load_and_check(ROOT)
+    assert checked is not None
+    files = render(checked)
+    assert old.encode() in files["image.py"]
+    changed = {**files, "image.py": files["image.py"].replace(old.encode(), new.encode())}
+    before, after = (layers(checked, one)["worker_image"] for one in (files, changed))
+    differ = [name for name in before if before[name] != after[name]]
+    assert differ[:1] == ([first] if first else [])
 
 
 def test_models_that_differ_are_downloaded() -> None:

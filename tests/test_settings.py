@@ -37,6 +37,7 @@ def faults(
     [
         ("API_KEYS, HF_TOKEN", "API_KEYS for the gateway, HF_TOKEN for the download"),
         ("HF_TOKEN, S3_KEY", "HF_TOKEN for the download, S3_KEY for the workers"),
+        ("CIVITAI_TOKEN, S3_KEY", "CIVITAI_TOKEN for the download, S3_KEY for the workers"),
         ("API_KEYS, S3_KEY", "API_KEYS for the gateway, S3_KEY for the workers"),
         (
             "S3_KEY, CIVITAI_API_KEY, API_KEYS, HF_TOKEN",

@@ -9,8 +9,12 @@ from ..graph.words import show
 from ..load import Node
 from ..spec import Models, Settings
 
-# Variables that are of use to one function alone; workers get the others.
-DOWNLOAD_VARIABLES: Final = frozenset(("HF_TOKEN", "HF_ENDPOINT", "CIVITAI_API_KEY"))
+# Variables that are of use to one function alone; workers get the others. The download reads the
+# first line; under the names of the second, people keep the same tokens.
+DOWNLOAD_VARIABLES: Final = frozenset(
+    "HF_TOKEN HF_ENDPOINT CIVITAI_API_KEY "
+    "HUGGING_FACE_HUB_TOKEN HUGGINGFACE_TOKEN HF_API_TOKEN CIVITAI_TOKEN CIVITAI_API_TOKEN".split()
+)
 GATEWAY_VARIABLES: Final = frozenset(("API_KEYS",))
 
 # What servers call a key in an address, without its punctuation; signed addresses end in a day too.
