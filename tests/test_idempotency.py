@@ -225,7 +225,7 @@ def test_a_key_is_free_once_its_job_is_kept_no_longer(monkeypatch: pytest.Monkey
         now = time.time() + 7 * 24 * 3600 + 1
         monkeypatch.setattr(time, "time", lambda: now)
         assert await gateway.keyed("ann", KEY) is None
-        second = await gateway.submit(keyed(OTHER), ROOM)
+        second = await gateway.submit(replace(keyed(OTHER), created=now), ROOM)
         assert second != first
         assert await gateway.keyed("ann", OTHER) == second
 
