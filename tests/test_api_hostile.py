@@ -969,14 +969,30 @@ def test_no_more_bytes_are_kept_than_said(tmp_path: Path) -> None:
         assert await kept(api, 4) == [False, False, True, True]
         wide = {**FLUX, "width": 512, "height": 512}
         reply = await api.client.post("/flux", json=wide)
-        assert len(reply.content) > 9_000
+        assert len(reply.content) > 12_000
         result = await api.client.get(f"/jobs/{reply.headers['x-job-id']}/result")
         assert result.content == reply.content
         assert await kept(api, 1) == [True]
         gone = await api.client.get(f"/jobs/{reply.headers['x-job-id']}")
         problem(gone, 404, "unknown-job")
 
-    serve(tmp_path, test, keep_bytes=9_000)
+    serve(tmp_path, test, keep_bytes=12_000)
+
+
+def test_events_count_among_the_bytes_that_are_kept(tmp_path: Path) -> None:
+    async def test(api: Service) -> None:
+        first, last = [await api.started("/flux", {**FLUX, "seed": n}) for n in (1, 2)]
+        for job in (first, last):
+            await api.until(job, "succeeded")
+        assert (await api.client.get(f"/jobs/{first}")).status_code == 200
+        chatty = await api.started("/flux", {**FLUX, "seed": 3})
+        log = api.backend.backend._running[chatty].log
+        log.add(log._events[0]._replace(data="x" * 100_000))
+        await api.until(chatty, "succeeded")
+        for job in (first, last):
+            problem(await api.client.get(f"/jobs/{job}"), 404, "unknown-job")
+
+    serve(tmp_path, test, pace=0.05, keep_bytes=100_000)
 
 
 def test_large_outputs_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

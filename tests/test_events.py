@@ -176,6 +176,18 @@ def test_no_run_has_more_events_than_modal_keeps(hostile: str) -> None:
     assert 1000 < count < 5000
 
 
+def test_names_of_callers_do_not_make_a_log_large() -> None:
+    """A caller chooses the ids of the nodes of its graph, and each step is told with one."""
+    clock, log = Clock(), EventLog()
+    teller = narrator(clock)
+    for number in range(1000):
+        clock.now += 1
+        if line := teller.tell(Progress("x" * 100_000, number, 1000)):
+            log.add(line)
+    assert 10 < len(log) < 25
+    assert 1_000_000 < log.size < 2_010_000
+
+
 GRAPH: Body = {
     "1": {"class_type": "Load", "inputs": {"name": "x", "size": [1, 2, 3]}},
     "2": {"class_type": "Encode", "inputs": {"clip": ["1", 1]}},
