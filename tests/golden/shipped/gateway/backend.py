@@ -26,6 +26,7 @@ from ..utils.comfyui_errors import (
     EngineTimeout,
     EngineUnreachable,
     NodeError,
+    shortened,
 )
 from ..utils.comfyui_records import (
     EngineInfo,
@@ -339,13 +340,15 @@ class Backend(Protocol):
         """Return what is known of the engines; starts none."""
 
 
-async def whole(job: Job) -> Job:
-    """Return a job with the bytes of all its outputs."""
+async def whole(job: Job, only: int | None = None) -> Job:
+    """Return a job with the bytes of all its outputs, or of one, by its number."""
     result = job.result
     if result is None or not result.spooled:
         return job
     outputs = [*result.outputs]
     for number, spooled in result.spooled.items():
+        if only not in (None, number):
+            continue
         output = outputs[number]
         assert isinstance(output, File)
         outputs[number] = replace(output, data=await asyncio.to_thread(spooled.read))
@@ -363,8 +366,9 @@ def failure_of(error: EngineError) -> Failure:
                 code = "engine-out-of-memory"
             elif error.disk_full:
                 code = "disk-full"
-            said = NodeError(error.node, error.class_type, error.exception_type, error.message, "")
-            return Failure(code, error.message or error.exception_type, (said,))
+            message = shortened(error.message)
+            said = NodeError(error.node, error.class_type, error.exception_type, message, "")
+            return Failure(code, message or error.exception_type, (said,))
         case EngineLost():
             return Failure("engine-lost", ENGINE_LOST)
         case EngineHung():

@@ -26,6 +26,10 @@ STEP_SECONDS: Final = 0.05
 _STEPS: Final = 400
 _MOST_EVENTS: Final = 4900
 _MOST_STEPS: Final = 4500
+# Callers choose the ids and titles of their nodes; all events of a job together are no longer.
+_MOST_CHARACTERS: Final = 2_000_000
+# What an event takes in memory beside its data, in bytes.
+_EVENT_BYTES: Final = 120
 # A listener is shown a preview at most this often, in seconds; what is larger is none.
 _PREVIEW_SECONDS: Final = 0.2
 _MOST_PREVIEW_BYTES: Final = 500_000
@@ -63,6 +67,7 @@ class Narrator:
         self._clock = clock
         self._begun = clock()
         self._count = 0
+        self._characters = 0
         self._step: Progress | None = None
         self._step_at = 0.0
         self._seen: set[str] = set()
@@ -73,7 +78,10 @@ class Narrator:
         told = self._told(event)
         if told is None or self._count >= _MOST_EVENTS:
             return None
+        if self._characters + len(told.data) > _MOST_CHARACTERS:
+            return None
         self._count += 1
+        self._characters += len(told.data)
         return told
 
     def _told(self, event: Event) -> Told | None:
@@ -128,6 +136,11 @@ class EventLog:
 
     def __len__(self) -> int:
         return len(self._events)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes the events take in memory."""
+        return sum(len(told.data) + _EVENT_BYTES for told in self._events)
 
     def add(self, told: Told) -> None:
         """Add an event."""

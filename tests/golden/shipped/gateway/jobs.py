@@ -44,7 +44,7 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
         number = request.path_params["number"]
         if number not in map(str, range(len(outputs))):
             raise Problem("not-found", f"this job has {len(outputs)} outputs, numbered from 0")
-        found = await whole(job)
+        found = await whole(job, int(number))
         assert found.result is not None
         return output_response(found, found.result.outputs[int(number)])
 

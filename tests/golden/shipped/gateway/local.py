@@ -52,7 +52,7 @@ _STOP_SECONDS: Final = 30.0
 
 @dataclass(slots=True)
 class _Entry:
-    """A job, the task that runs it, and how many bytes its outputs have."""
+    """A job, the task that runs it, and how many bytes its outputs and events have."""
 
     job: Job
     key: Key | None = None
@@ -85,8 +85,8 @@ class LocalBackend:
 
     `directories` are its folders where they can be read from here. `prices` are USD per second by
     GPU; a GPU that is not among them costs nothing, for nobody bills it. The last `keep_jobs`
-    finished jobs are kept, and no more than `keep_bytes` of their outputs: those of more than
-    `most_in_memory` bytes in temporary files.
+    finished jobs are kept, and no more than `keep_bytes` of their outputs and events: outputs of
+    more than `most_in_memory` bytes in temporary files.
     """
 
     def __init__(
@@ -315,6 +315,7 @@ class LocalBackend:
         result = entry.job.result
         outputs = result.outputs if result else ()
         entry.size = sum(len(o.data if isinstance(o, File) else o.text) for o in outputs)
+        entry.size += entry.log.size
         try:
             await entry.spool(self._most_in_memory)
         except OSError as error:

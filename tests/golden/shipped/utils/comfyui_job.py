@@ -13,6 +13,7 @@ from .comfyui_errors import (
     EngineInterrupted,
     EngineLost,
     NodeError,
+    shortened,
 )
 from .comfyui_protocol import Frame, media_type, text_or_none, to_be_run
 from .comfyui_records import (
@@ -283,7 +284,7 @@ class Job:
         class_type = str(known.get("class_type", ""))
         meta = known.get("_meta")
         title = meta.get("title") if isinstance(meta, Mapping) else None
-        return NodeStarted(node, class_type, str(title or class_type))
+        return NodeStarted(node, class_type, shortened(str(title or class_type)))
 
     def _emit(self, event: Event) -> None:
         """Tell the caller; what the callback raises fails this run and no other."""
