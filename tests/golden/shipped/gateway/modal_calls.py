@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import modal
 import modal.experimental
+from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from ..graph.families import Families
 from .backend import BackendUnavailableError, Failure, UnknownJobError, Work
@@ -24,6 +25,9 @@ from .uploads import UploadedHeaders, Version
 _log = logging.getLogger(__name__)
 
 _LIST_SECONDS: Final = 24 * 3600
+# A connection that is lost shows as an exception of the library below Modal's own.
+_NO_ANSWER: Final = (modal.exception.Error, GRPCError, StreamTerminatedError)
+_FAILURES: Final = (*_NO_ANSWER, OSError)
 
 
 class ModalTable:
@@ -40,7 +44,7 @@ class ModalTable:
         """
         try:
             return await self._table.get.aio(key)
-        except modal.exception.Error as error:
+        except _FAILURES as error:
             raise unavailable(error) from error
 
     async def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
@@ -51,7 +55,7 @@ class ModalTable:
         """
         try:
             return await self._table.put.aio(key, value, skip_if_exists=skip_if_exists)
-        except modal.exception.Error as error:
+        except _FAILURES as error:
             raise unavailable(error) from error
 
     async def delete(self, key: str) -> None:
@@ -65,7 +69,7 @@ class ModalTable:
             await self._table.pop.aio(key)
         except KeyError:
             return
-        except modal.exception.Error as error:
+        except _FAILURES as error:
             raise unavailable(error) from error
 
     async def items(self) -> AsyncGenerator[tuple[str, Any], None]:
@@ -77,7 +81,7 @@ class ModalTable:
         try:
             async for key, value in self._table.items.aio():
                 yield key, value
-        except modal.exception.Error as error:
+        except _FAILURES as error:
             raise unavailable(error) from error
 
 
@@ -102,7 +106,7 @@ class ModalLists:
             )
         except queue.Full as error:
             raise BackendUnavailableError(f"the list of {key} is full") from error
-        except modal.exception.Error as error:
+        except _FAILURES as error:
             raise unavailable(error) from error
 
     async def read(self, key: str, seconds: float) -> AsyncGenerator[Any, None]:
@@ -116,7 +120,7 @@ class ModalLists:
             async with aclosing(items):
                 async for item in items:
                     yield item
-        except modal.exception.Error as error:
+        except _FAILURES as error:
             raise unavailable(error) from error
 
 
@@ -130,7 +134,7 @@ class ModalCalls:
         """Call the worker that work is for, and return the id of the call."""
         try:
             call = await self._runs[work.profile, work.group].spawn.aio(work)
-        except modal.exception.Error as error:
+        except _FAILURES as error:
             raise unavailable(error) from error
         return str(call.object_id)
 
@@ -150,7 +154,7 @@ class ModalCalls:
         except (modal.exception.InputCancellation, modal.exception.RemoteError) as error:
             detail = "Modal stopped the run; nobody here asked it to"
             raise CallLostError(Failure("engine-interrupted", detail)) from error
-        except modal.exception.Error as error:
+        except _NO_ANSWER as error:
             raise unavailable(error) from error
         except Exception as error:
             # What the worker's method raised; it should have returned it.
@@ -167,7 +171,7 @@ class ModalCalls:
             await modal.FunctionCall.from_id(call).cancel.aio()
         except modal.exception.NotFoundError:
             return
-        except modal.exception.Error as error:
+        except _FAILURES as error:
             raise unavailable(error) from error
 
 
@@ -232,7 +236,7 @@ async def _chunks(volume: "modal.Volume", path: str) -> AsyncGenerator[bytes, No
     try:
         async for chunk in volume.read_file.aio(path):
             yield chunk
-    except modal.exception.Error as error:
+    except _FAILURES as error:
         raise unavailable(error) from error
 
 
@@ -242,7 +246,7 @@ async def _files(volume: "modal.Volume", below: str) -> dict[str, Version]:
         entries = await volume.listdir.aio(below, recursive=True)
     except (modal.exception.NotFoundError, FileNotFoundError):
         return {}
-    except modal.exception.Error as error:
+    except _FAILURES as error:
         raise unavailable(error) from error
     return {
         entry.path.lstrip("/"): (entry.size, entry.mtime)
