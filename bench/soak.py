@@ -31,8 +31,8 @@ from PIL import Image
 from .mortal import KINDS, Mortal, engine, service
 
 CALLERS: Final = 8
-# A finished job is kept as long as no more than this many came after it.
-KEPT: Final = 900
+# At least that many of the last jobs are kept; some are of callers that left, and not counted here.
+KEPT: Final = 800
 SECONDS: Final = 300.0
 # Connections that nobody uses are closed by then.
 CALM_SECONDS: Final = 40.0

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +12,15 @@ import httpx
 import pytest
 
 from generator.ports import free_port
+from templates.gateway.backend import Room, Work
+from templates.gateway.local import LocalBackend
+from templates.utils.comfyui_files import Directories
 
 from .api_client import FLUX, Service, import_rendered, listening, serve
 from .conftest import ROOT
 from .faults_contract import FaultsContract, Mortal
 from .jobs_contract import write_project
+from .test_comfyui_offline import Fake
 
 PACKAGE = "faults_package"
 
@@ -71,3 +77,49 @@ def test_a_run_ends_with_the_last_caller_that_wants_it(tmp_path: Path, asked_for
                         await asyncio.sleep(0.01)
 
     serve(tmp_path, test, pace=PACE)
+
+
+# Memory that is used up
+
+
+def test_the_engine_of_another_is_asked_to_free_its_memory(tmp_path: Path) -> None:
+    """It is not ours to start again."""
+
+    async def run() -> None:
+        graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
+        async with Fake() as fake, LocalBackend(fake.url, Directories.below(tmp_path)) as backend:
+            work = Work("job", "/it", graph, {}, None, "l40s", 20.0)
+            await backend.submit(work, Room(1, 0))
+            while not fake.prompts:
+                await asyncio.sleep(0.01)
+            await fake.say(
+                "execution_error",
+                prompt_id=fake.prompts[0]["prompt_id"],
+                node_id="1",
+                node_type="SaveImage",
+                exception_type="torch.OutOfMemoryError",
+                exception_message="CUDA out of memory.",
+                traceback=[],
+                timestamp=0,
+            )
+            job = await backend.wait("job", 10)
+            assert job.failure is not None
+            assert job.failure.code == "engine-out-of-memory"
+            assert fake.posted == [("free", {"unload_models": True, "free_memory": True})]
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+# Disks that are full
+
+# Mounts a file system of this size at a folder, and runs a command that nobody else sees it from.
+ON_SMALL_DISK = 'mount -t tmpfs -o size=2m none "$0" && exec "$@"'
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    small = ["unshare", "--map-root-user", "--mount", "sh", "-c", ON_SMALL_DISK, str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run([*small, "true"], check=False).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    command = [sys.executable, "-W", "error", "-m", "tests.full_disk", str(tmp_path)]
+    done = subprocess.run([*small, *command], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
