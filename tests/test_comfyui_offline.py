@@ -347,7 +347,7 @@ def go(body: Callable[[], Awaitable[None]]) -> None:
 
 
 def client_of(fake: Fake, directories: Directories | None = None) -> Engine:
-    return Engine(fake.url, directories, connect_timeout=2, silence=0.3, hung_after=0.5)
+    return Engine(fake.url, directories, connect_timeout=2, patience=2, silence=0.3, hung_after=0.5)
 
 
 def test_messages_may_come_before_the_answer_and_others_are_not_ours() -> None:

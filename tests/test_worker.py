@@ -387,6 +387,7 @@ def test_comfyui_is_killed_in_mid_run(tmp_path: Path) -> None:
         for run in runs:
             assert (await run).status is Status.SUCCEEDED
         assert container.retired == 0
+        await until(container.worker._settled.is_set)
         state = await container.state()
         assert state.ready
         assert state.last_error == "ComfyUI ended with status -9, and was started again"
@@ -472,6 +473,7 @@ def test_comfyui_is_of_no_more_use(
         assert (await good).status is Status.SUCCEEDED
         assert container.worker._process.pid != pid
         assert container.retired == 0
+        await until(container.worker._settled.is_set)
         assert str((await container.state()).last_error).endswith(", and was started again")
 
     work(with_model(tmp_path), test)
@@ -491,6 +493,7 @@ def test_comfyui_hangs(tmp_path: Path) -> None:
         assert first.failure is not None
         assert first.failure.code == "engine-hung"
         assert second.status is Status.SUCCEEDED
+        await until(worker._settled.is_set)
         state = await container.state()
         assert state.last_error == "ComfyUI had stopped answering, and was started again"
 

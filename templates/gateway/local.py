@@ -45,7 +45,8 @@ _log = logging.getLogger(__name__)
 
 PROFILE: Final = "local"
 
-_RECONNECT_SECONDS: Final = 10.0
+# An engine may be starting again; from then on nobody waits for it who can ask later.
+_MOST_SECONDS_GONE: Final = 10.0
 # A node at work may not be interrupted before it is done.
 _STOP_SECONDS: Final = 30.0
 
@@ -151,6 +152,9 @@ class LocalBackend:
             return known
         if self._stopping:
             raise BackendUnavailableError("the service is stopping")
+        if self._engine.gone_for >= _MOST_SECONDS_GONE:
+            # What has been taken waits longer; of this nothing is lost yet.
+            raise BackendUnavailableError("the engine does not answer")
         room.check([entry.job.owner for entry in self._running.values()], work.owner)
         job = Job(work.job, work.route, work.owner, work.seed, work.created)
         entry = self._running[work.job] = _Entry(job, work.key)
@@ -197,7 +201,7 @@ class LocalBackend:
 
     async def models(self, folder: str) -> Collection[str] | None:
         """Return the files of a model folder, or None when there is no such folder."""
-        limit = time.monotonic() + _RECONNECT_SECONDS
+        limit = time.monotonic() + _MOST_SECONDS_GONE
         while True:
             try:
                 return await self._engine.models(folder)
@@ -205,7 +209,7 @@ class LocalBackend:
                 return None
             except EngineError as error:
                 # It may be starting again; a run would wait for it too.
-                if time.monotonic() >= limit or self._engine.gone_for >= _RECONNECT_SECONDS:
+                if time.monotonic() >= limit or self._engine.gone_for >= _MOST_SECONDS_GONE:
                     raise BackendUnavailableError("the engine does not answer") from error
                 await asyncio.sleep(0.2)
 

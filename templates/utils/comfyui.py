@@ -70,8 +70,8 @@ class Engine:
     `directories` are given when the engine runs on this machine: files are then read, written and
     deleted on disk; else they go over HTTP and stay where they are.
 
-    Seconds: `connect_timeout` is how long `connect` waits for the websocket, and how long an engine
-    may be gone before runs are refused that it never had. `request_timeout` is for each HTTP
+    Seconds: `connect_timeout` is how long `connect` waits for the websocket; `patience`, how long an
+    engine may be gone before runs are refused that it never had. `request_timeout` is for each HTTP
     request. After a `silence` the client asks whether it is being told anything at all, for an
     engine forgets a client when an old connection of the same client ends late, and says nothing.
     An engine that does not answer that within `hung_after` has hung. It must be long, for an engine
@@ -86,6 +86,7 @@ class Engine:
         directories: Directories | None = None,
         *,
         connect_timeout: float = 10.0,
+        patience: float = 60.0,
         request_timeout: float = 60.0,
         silence: float = 5.0,
         hung_after: float = 60.0,
@@ -95,6 +96,7 @@ class Engine:
         self._files: Files = LocalFiles(directories) if directories else RemoteFiles(self._http)
         self._inputs = Inputs(self._files)
         self._connect_timeout = connect_timeout
+        self._patience = patience
         self._silence = silence
         self._hung_after = hung_after
         self._on_connected = on_connected or (lambda _: None)
@@ -388,7 +390,7 @@ class Engine:
 
     async def _send(self, job: Job) -> tuple[int, bytes] | None:
         """Send a graph, and return the answer; None when it is not known whether it arrived."""
-        limit = time.monotonic() + self._connect_timeout
+        limit = time.monotonic() + self._patience
         while True:
             await self._wait_connected(job)
             try:
@@ -439,7 +441,7 @@ class Engine:
             if job.withdrawn:
                 raise job.interrupted()
             # A run that an engine had already waits for the next one as long as its caller does.
-            if self.gone_for >= self._connect_timeout and not job.losses:
+            if self.gone_for >= self._patience and not job.losses:
                 raise EngineUnreachable(f"{self.url} does not answer: {self._unreachable}")
             await _wait(self._connected, 0.1)
 

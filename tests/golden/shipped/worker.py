@@ -44,6 +44,7 @@ from .utils.comfyui_errors import (
     EngineHung,
     EngineInterrupted,
     EngineStartError,
+    EngineUnreachable,
     EngineTimeout,
     shortened,
 )
@@ -186,7 +187,10 @@ class Worker:
             start_timeout=settings.start_timeout,
         )
         self._engine = Engine(
-            url, Directories.below(settings.directory), connect_timeout=settings.start_timeout
+            url,
+            Directories.below(settings.directory),
+            connect_timeout=settings.start_timeout,
+            patience=settings.start_timeout,
         )
         self._journal = journal or Journal()
         self._starts = Starts()
@@ -464,6 +468,10 @@ class Worker:
                     ("starting ComfyUI", self._start_engine),
                     ("checking its classes and model files", self._check_engine),
                 )
+            except EngineUnreachable:
+                # A run that was sent again has ended it before all was checked, or it has hung.
+                self._process.kill()
+                continue
             except Exception as error:
                 await self._fail(error)
                 await self._make_way()
