@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from templates.gateway.backend import Room, Work
 from templates.gateway.local import LocalBackend
 from templates.utils.comfyui_files import Directories
 
-from .api_client import FLUX, Service, import_rendered, listening, serve
+from .api_client import FLUX, Service, import_rendered, listening, part, problem, serve
 from .conftest import ROOT
 from .faults_contract import FaultsContract, Mortal
 from .jobs_contract import write_project
@@ -123,3 +124,25 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-m", "tests.full_disk", str(tmp_path)]
     done = subprocess.run([*small, *command], cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=60"])
+def test_who_cannot_be_told_how_a_job_is_learns_which(tmp_path: Path, prefer: str) -> None:
+    """It goes on, and whoever would send it again would pay for it twice."""
+    unavailable = part("build", "gateway.backend").BackendUnavailableError
+
+    async def test(service: Service) -> None:
+        wait = service.backend.backend.wait
+
+        async def failing(job: str, seconds: float) -> Any:  # noqa: ARG001
+            raise unavailable("Modal does not answer")
+
+        service.backend.wait = failing  # type: ignore[attr-defined]
+        reply = await service.client.post("/flux", json=FLUX, headers={"Prefer": prefer})
+        service.backend.wait = wait  # type: ignore[attr-defined]
+        problem(reply, 503, "engine-unreachable")
+        job = reply.json()["job"]
+        assert reply.headers["x-job-id"] == job
+        assert (await service.until(job, "succeeded"))["outputs"]
+
+    serve(tmp_path, test)

@@ -10,7 +10,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from .access import owner_of
-from .backend import Backend, Job, JobEndedError, Status, UnknownJobError, whole
+from .backend import (
+    Backend,
+    BackendUnavailableError,
+    Job,
+    JobEndedError,
+    Status,
+    UnknownJobError,
+    whole,
+)
 from .openapi import job_operations
 from .problems import Fault, Problem, pointer
 from .replies import first_output, job_response, media_type_of, output_response, wants_json
@@ -82,7 +90,19 @@ async def reply(gateway: Gateway, backend: Backend, request: Request, job: str) 
     """Wait for a job as long as its caller does, and answer with it.
 
     When the last of those who want it goes away, it is cancelled.
+
+    Raises:
+        Problem: when the job failed, or it cannot be told how it is; it goes on then.
     """
+    try:
+        return await _reply(gateway, backend, request, job)
+    except BackendUnavailableError as error:
+        gateway.listeners.keep(job)
+        headers = {"X-Job-Id": job}
+        raise Problem("engine-unreachable", str(error), headers=headers, job=job) from error
+
+
+async def _reply(gateway: Gateway, backend: Backend, request: Request, job: str) -> Response:
     is_async, seconds = preference(request)
     if is_async:
         gateway.listeners.keep(job)
