@@ -44,8 +44,8 @@ from .utils.comfyui_errors import (
     EngineHung,
     EngineInterrupted,
     EngineStartError,
-    EngineUnreachable,
     EngineTimeout,
+    EngineUnreachable,
     shortened,
 )
 from .utils.comfyui_files import Directories
