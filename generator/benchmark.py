@@ -212,6 +212,9 @@ def _document(url: str) -> dict[str, Any]:
     try:
         reply = httpx.get(f"{url}/openapi.json", headers=proxy_headers(), timeout=_ASK_SECONDS)
         document = reply.raise_for_status().json()
+    except httpx.ConnectError as error:
+        hint = "is it served? As by make serve"
+        raise BenchmarkError(f"{url}/openapi.json does not come: {error}; {hint}") from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise BenchmarkError(f"{url}/openapi.json does not come: {error}") from error
     if not isinstance(document, dict) or "paths" not in document:

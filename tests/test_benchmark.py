@@ -230,6 +230,7 @@ def test_nothing_answers(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, said = bench(capsys, "http://127.0.0.1:9", "-n", "1")
     assert code == 2
     assert "http://127.0.0.1:9/openapi.json does not come" in said
+    assert "make serve" in said
 
 
 def test_what_is_served_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,7 +238,10 @@ def test_what_is_served_here(capsys: pytest.CaptureFixture[str]) -> None:
     with served(ROOT) as url:
         command = ["bench", url, "-n", "4", "-p", "2", "--json"]
         code = main([*command, "--param", "width=256", "--param", "height=128"])
-    found = json.loads(capsys.readouterr().out)
+        found = json.loads(capsys.readouterr().out)
+        picture = main(["bench", url, "-n", "2", "--json", "--route", "/seedvr2"])
+        upscaled = json.loads(capsys.readouterr().out)
     assert code == 0, found["faults"]
+    assert picture == 0, upscaled["faults"]
     assert found["succeeded"] == 4
     assert found["engine"] == ["preview"]
