@@ -862,8 +862,9 @@ def test_where_nothing_is(api: Api, method: str, path: str, words: str) -> None:
 )
 def test_methods_that_do_not_work(api: Api, method: str, path: str, allowed: str) -> None:
     reply = api.request(method, path)
-    problem(reply, 405, "wrong-method")
+    document = problem(reply, 405, "wrong-method")
     assert allowed in reply.headers["allow"]
+    assert document["detail"].endswith(f"; {reply.headers['allow']} does")
 
 
 # Who may ask

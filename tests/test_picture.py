@@ -4,6 +4,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
+from generator.cli import main
 from generator.picture import as_svg
 from generator.project import load_project
 from generator.spec import Workflow
@@ -112,3 +113,11 @@ def test_a_graph_without_links_or_nodes(make_project: MakeProject) -> None:
     project, _ = load_project(make_project({"it": lonely}))
     assert list(nodes(drawn(project.workflows["it"]))) == ["1", "2"]
     assert nodes(drawn(workflows()["workflow"])) == {}
+
+
+def test_a_workflow_that_is_not_there(
+    make_project: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = str(make_project({"good": GOOD, "other": GOOD}))
+    assert main(["graph", "nope", "--project", project]) == 2
+    assert 'there is no workflow "nope"; there are good, other' in capsys.readouterr().err

@@ -141,7 +141,8 @@ def graph(
         if faults := [d for d in sorted_once(diagnostics) if d.file == file]:
             return shown.report(faults)
         near = did_you_mean(name, loaded.workflows)
-        raise CouldNotRunError(f"there is no workflow {show(name)}" + (f"; {near}" if near else ""))
+        known = near or f"there are {', '.join(sorted(loaded.workflows)) or 'none'}"
+        raise CouldNotRunError(f"there is no workflow {show(name)}; {known}")
     if not workflow.graph:
         raise CouldNotRunError(f"workflow {show(name)} holds no graph of its own: callers send it")
     checked, _ = check(loaded)

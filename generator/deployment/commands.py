@@ -217,7 +217,7 @@ def status(project: Project = HERE, env: Environment = None) -> int:
     """Say what is deployed, and how it is.
 
     Says where the app answers, which version that is, how its workers are, and which versions
-    were deployed before. What differs from the specs says: plan.
+    were deployed before. For what differs from the specs there is plan.
     """
     from .modal_app import ModalError
     from .service import ServiceFault, health
