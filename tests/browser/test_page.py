@@ -117,6 +117,13 @@ def test_a_run_is_watched(watched: Watched) -> None:
     expect(running).to_have_count(0)
 
 
+def test_the_empty_stage_names_what_comes(watched: Watched) -> None:
+    """Where the caller chooses between a moving picture and a video, it promises neither."""
+    for name, words in (("flux", "The picture appears here"), ("wan2", "The result appears here")):
+        page = watched.open(name)
+        expect(page.locator(".frame.is-empty")).to_have_text(words)
+
+
 def test_a_run_is_cancelled(watched: Watched) -> None:
     page = watched.open("flux")
     fill(page, {**FLUX, "steps": "100"})
@@ -125,7 +132,7 @@ def test_a_run_is_cancelled(watched: Watched) -> None:
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("heading", name="Cancelled").wait_for()
     expect(page.locator("#run")).to_be_enabled()
-    expect(page.locator("#runs .is-bad")).to_have_attribute("aria-label", re.compile("cancelled"))
+    expect(page.locator("#runs .is-cancelled")).to_have_attribute("aria-label", re.compile("cancelled"))
 
 
 def test_a_fault_is_said_at_its_field(watched: Watched) -> None:
