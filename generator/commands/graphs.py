@@ -141,8 +141,8 @@ def graph(
         if faults := [d for d in sorted_once(diagnostics) if d.file == file]:
             return shown.report(faults)
         near = did_you_mean(name, loaded.workflows)
-        known = near or f"there are {', '.join(sorted(loaded.workflows)) or 'none'}"
-        raise CouldNotRunError(f"there is no workflow {show(name)}; {known}")
+        hint = near or f"there are {', '.join(sorted(loaded.workflows)) or 'none'}"
+        raise CouldNotRunError(f"there is no workflow {show(name)}; {hint}")
     if not workflow.graph:
         raise CouldNotRunError(f"workflow {show(name)} holds no graph of its own: callers send it")
     checked, _ = check(loaded)

@@ -132,7 +132,9 @@ def test_a_run_is_cancelled(watched: Watched) -> None:
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("heading", name="Cancelled").wait_for()
     expect(page.locator("#run")).to_be_enabled()
-    expect(page.locator("#runs .is-cancelled")).to_have_attribute("aria-label", re.compile("cancelled"))
+    expect(page.locator("#runs .is-cancelled")).to_have_attribute(
+        "aria-label", re.compile("cancelled")
+    )
 
 
 def test_a_fault_is_said_at_its_field(watched: Watched) -> None:

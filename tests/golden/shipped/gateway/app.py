@@ -129,7 +129,9 @@ def _add_problems(app: FastAPI) -> None:
             near = did_you_mean(request.url.path, gateway_of(app).endpoints)
             detail = f"nothing answers at {show(request.url.path)}; " + (near or "see /workflows")
         elif error.status_code == 405:
+            works = (error.headers or {}).get("Allow")
             detail = f"{request.method} does not work at {show(request.url.path)}"
+            detail += f"; {works} does" if works else ""
         return of_status(error.status_code, detail, error.headers).response()
 
     async def on_unavailable(_: Request, error: Exception) -> Response:

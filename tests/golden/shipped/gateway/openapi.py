@@ -260,10 +260,10 @@ def _form_schema(endpoint: Endpoint) -> dict[str, Any]:
     return schema
 
 
-# Eight pixels by eight, of one colour.
+# Eight pixels by eight, from red above to blue below: what is made of one colour looks broken.
 _PICTURE: Final = (
     "data:image/png;base64,"
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8UaHBgA0wMeAAg1MCAB4nAXgllso1AAAAAElFTkSuQmCC"
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mO8U2HDgA2wvGCQGEISAPZdCK4xrD8UAAAAAElFTkSuQmCC"
 )
 _KEYS: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -25,7 +25,7 @@ class FluxInstantidRequest(Request):
         min_length=1,
         max_length=10000,
         description="What the picture shows.",
-        examples=["a red fox in the snow"],
+        examples=["a portrait of a mountaineer in the snow"],
     )
     negative_prompt: str = Field(
         "",

@@ -238,7 +238,8 @@ function historyButton(run) {
   const { thumbnail, doc, workflow, values, when } = run;
   if (thumbnail && !thumbnails.has(thumbnail)) thumbnails.set(thumbnail, URL.createObjectURL(thumbnail));
   const isGood = doc.status === "succeeded";
-  const name = isGood ? kindOf(run.outputs[0].media_type) : "warning";
+  const isCancelled = doc.status === "cancelled";
+  const name = isGood ? kindOf(run.outputs[0].media_type) : isCancelled ? "cancelled" : "warning";
   const words = [workflow, isGood ? null : doc.status, values.prompt, new Date(when).toLocaleString()].filter(Boolean).join(", ");
   const show = () => {
     if (running) return announce("A run is under way");
@@ -247,7 +248,7 @@ function historyButton(run) {
   };
   return h(
     "button",
-    { type: "button", class: `run${isGood ? "" : " is-bad"}`, title: words, "aria-label": words, onclick: show },
+    { type: "button", class: `run${isGood ? "" : isCancelled ? " is-cancelled" : " is-bad"}`, title: words, "aria-label": words, onclick: show },
     thumbnail ? h("img", { src: thumbnails.get(thumbnail), alt: "" }) : icon(ICONS[name] ?? ICONS.text),
   );
 }

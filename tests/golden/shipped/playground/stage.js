@@ -15,7 +15,8 @@ export class Stage {
   /** Show where the picture will be, in the shape that it will have. */
   showEmpty(workflow, values) {
     this.#clear();
-    const makes = kindOf(workflow.media_types[0] ?? "");
+    const kinds = new Set(workflow.media_types.map(kindOf));
+    const makes = kinds.size === 1 ? [...kinds][0] : "";
     const words = { image: "picture", video: "video", audio: "sound" }[makes] ?? "result";
     const frame = this.#frame(values, h("div", { class: "frame-note" }, icon(ICONS[makes === "image" ? "picture" : makes] ?? ICONS.picture), h("p", {}, `The ${words} appears here`)));
     frame.classList.add("is-empty");
