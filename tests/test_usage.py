@@ -267,6 +267,25 @@ def test_a_start_that_does_not_end() -> None:
     assert watch.timings(None) == Timings(30.0, 10.0, 0.0, None, 0.0)
 
 
+@pytest.mark.parametrize(("price", "usd"), [(2.0, (2.0, 78.0)), (None, (None, 80.0))])
+def test_who_does_not_wait_for_all_of_a_start(
+    price: float | None, usd: tuple[float | None, float]
+) -> None:
+    """The rest of it is billed to who comes next, and all of it where it had no price yet."""
+    clock = Clock(100.0)
+    starts = Starts(clock)
+    starts.begin()
+    cancelled, waiting = Watch(100.0, starts, clock), Watch(100.0, starts, clock)
+    clock.now = 101.0
+    assert cancelled.timings(price).startup_usd == usd[0]
+    clock.now = 140.0
+    starts.end()
+    waiting.take(Started(0.0))
+    clock.now = 150.0
+    found = waiting.timings(2.0)
+    assert (found.startup_seconds, found.startup_usd) == (40.0, usd[1])
+
+
 def test_clocks_that_differ() -> None:
     """A request cannot come after its run; the clock of its gateway is ahead then."""
     clock = Clock(100.0)
