@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """Configure logging as a service does, and return what it has logged; undone after the test."""
     root, own = logging.getLogger(), logging.getLogger("templates")
     before = root.handlers[:], root.level, own.level
+    hook = threading.excepthook
 
     def configure(*, log_prompts: bool = False) -> Any:
         logs.configure(log_prompts=log_prompts)
@@ -44,6 +46,8 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     root.handlers[:], level, own_level = before
     root.setLevel(level)
     own.setLevel(own_level)
+    logging.captureWarnings(capture=False)
+    threading.excepthook = hook
 
 
 def broken(prompt: str) -> None:
@@ -84,6 +88,32 @@ def test_other_packages_say_which_message_it_is(lines: Any) -> None:
         [found] = read()
         assert found["message"].startswith("a task failed")
         assert (PROMPT in found["message"]) is with_prompts
+
+
+def test_nothing_is_written_past_the_log() -> None:
+    """Warnings, what ends a thread, and callbacks: they are lines of JSON, and say where."""
+    code = """
+import asyncio, threading, warnings
+from templates.gateway.logs import configure
+configure(log_prompts=False)
+warnings.warn("a secret")
+def fail(text): raise ValueError(text)
+thread = threading.Thread(target=fail, args=("a secret",))
+thread.start()
+thread.join()
+async def main():
+    asyncio.get_running_loop().call_soon(fail, "a secret")
+    await asyncio.sleep(0.01)
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert "secret" not in done.stderr
+    found = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["logger"] for line in found] == ["py.warnings", "templates", "asyncio"]
+    assert found[1]["error"][0]["type"] == found[2]["error"][0]["type"] == "ValueError"
+    assert found[2]["message"].startswith("Exception in callback fail")
 
 
 def test_what_happens_is_one_line(lines: Any) -> None:

@@ -8,6 +8,7 @@ shown than which message it is, and of exceptions where they came from, not what
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +52,15 @@ def configure(*, log_prompts: bool) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    # They would be written as they are, with what they say.
+    logging.captureWarnings(capture=True)
+    threading.excepthook = _log_thread
+
+
+def _log_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log what has ended a thread, as any exception."""
+    if ended.exc_type is not SystemExit and ended.exc_value is not None:
+        _log.error("a thread has failed", exc_info=ended.exc_value)
 
 
 def event(name: str, *, level: int = logging.INFO, **fields: object) -> None:
@@ -89,11 +99,21 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     if is_own or shows_prompts():
         found["message"] = record.getMessage()
     else:
-        found["message"] = str(record.msg).partition("\n")[0].strip()
+        found["message"] = _kind_of_message(record)
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
         found["error"] = [*_errors(error)]
     return found
+
+
+def _kind_of_message(record: logging.LogRecord) -> str:
+    """Return which message of another package a record is."""
+    if record.name == "py.warnings":
+        # "FILE:LINE: CATEGORY: what it says"
+        return ": ".join(record.getMessage().split(": ")[:2])
+    message = str(record.msg).partition("\n")[0].strip()
+    # asyncio says with which arguments a callback failed.
+    return message.partition("(")[0] if record.name == "asyncio" else message
 
 
 def _errors(error: BaseException) -> Iterator[dict[str, object]]:

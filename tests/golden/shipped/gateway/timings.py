@@ -19,9 +19,9 @@ class Timings:
     """Seconds and USD of a job.
 
     Start-up is the part of its wait that the start of an engine took, queue the rest of the wait,
-    execution from the engine's start of the run to its end. Waiting in the queue costs nothing. A
-    start is billed once, to the job that came first of those that it was for. USD are None where the
-    GPU, and so its price, is not known.
+    execution from the engine's start of the run to its end. Waiting in the queue costs nothing. No
+    second of a start is billed twice: each is the first job's to end that waited for it. USD are None
+    where the GPU, and so its price, is not known.
     """
 
     startup_seconds: float = 0.0
@@ -35,7 +35,8 @@ class Timings:
 class _Start:
     begun: float
     ended: float | None = None
-    is_billed: bool = False
+    # What came before is billed to somebody.
+    billed_to: float = 0.0
 
 
 class Starts:
@@ -66,13 +67,13 @@ class Starts:
         seconds = billed = 0.0
         for start in self._starts:
             end = until if start.ended is None else min(start.ended, until)
-            part = end - max(start.begun, since)
-            if part <= 0:
+            begun = max(start.begun, since)
+            if end <= begun:
                 continue
-            seconds += part
-            if not start.is_billed:
-                billed += part
-                start.is_billed = bill
+            seconds += end - begun
+            billed += max(0.0, end - max(begun, start.billed_to))
+            if bill:
+                start.billed_to = max(end, start.billed_to)
         return seconds, billed
 
 
@@ -108,7 +109,9 @@ class Watch:
         """
         now = self._clock()
         until = now if self._started is None else self._started
-        startup, billed = self._starts.waited(self._created, until, bill=is_last)
+        # What nobody can be billed for is left to those who come after.
+        bill = is_last and price is not None
+        startup, billed = self._starts.waited(self._created, until, bill=bill)
         if execution is None:
             execution = 0.0 if self._started is None else max(0.0, now - self._started)
         startup, billed, execution = (round(n, 3) for n in (startup, billed, execution))
