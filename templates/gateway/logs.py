@@ -109,7 +109,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 def _kind_of_message(record: logging.LogRecord) -> str:
     """Return which message of another package a record is."""
     if record.name == "py.warnings":
-        # "FILE:LINE: CATEGORY: what it says"
+        # It says the place, the category and then the words of whoever warns.
         return ": ".join(record.getMessage().split(": ")[:2])
     message = str(record.msg).partition("\n")[0].strip()
     # asyncio says with which arguments a callback failed.
