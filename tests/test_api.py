@@ -700,6 +700,15 @@ def test_the_docs_ask_no_other_host(api: Api) -> None:
     assert re.search(r"[\"']?validatorUrl[\"']?\s*:\s*null", page.text)
 
 
+def test_the_docs_begin_with_the_endpoints(api: Api) -> None:
+    document = api.get("/openapi.json").json()
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    names = [tag["name"] for tag in document["tags"]]
+    assert names[0] == "endpoints"
+    assert set(names) == {tag for one in operations for tag in one["tags"]}
+    assert all(" " in one["summary"] for one in operations), "a word alone says no more than a path"
+
+
 def test_the_docs_can_be_tried(api: Api) -> None:
     """The body that /docs suggests is one that the endpoint takes."""
     document = api.get("/openapi.json").json()

@@ -210,8 +210,14 @@ def _add_about(
         return JSONResponse([_about(e) for e in gateway_of(app).endpoints.values()])
 
     app.add_api_route("/usage", usage, response_class=Response, tags=["about"], **usage_operation())
-    for path, function in {"/health": health, "/ready": ready, "/workflows": workflows}.items():
-        app.add_api_route(path, function, response_class=JSONResponse, tags=["about"])
+    for path, function, summary in (
+        ("/health", health, "How the service and its workers are"),
+        ("/ready", ready, "Whether a request would be taken now"),
+        ("/workflows", workflows, "The endpoints, and what each takes"),
+    ):
+        app.add_api_route(
+            path, function, response_class=JSONResponse, tags=["about"], summary=summary
+        )
         # For uptime checks, which want no body; the server leaves it out.
         app.add_api_route(path, function, methods=["HEAD"], include_in_schema=False)
 

@@ -221,7 +221,11 @@ def describe(app: FastAPI, description: str, version: str, *, with_keys: bool) -
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(
-                title=app.title, version=version, description=description, routes=app.routes
+                title=app.title,
+                version=version,
+                description=description,
+                routes=app.routes,
+                tags=_TAGS,
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             for model in (ProblemDocument, JobDocument, UsageDocument):
@@ -260,6 +264,12 @@ def _form_schema(endpoint: Endpoint) -> dict[str, Any]:
     return schema
 
 
+# In the order that /docs shows them.
+_TAGS: Final[list[dict[str, Any]]] = [
+    {"name": "endpoints", "description": "What makes pictures and videos."},
+    {"name": "jobs", "description": "Runs under way, and what came of them."},
+    {"name": "about", "description": "What is served, and how it is."},
+]
 # Eight pixels by eight, from red above to blue below: what is made of one colour looks broken.
 _PICTURE: Final = (
     "data:image/png;base64,"
