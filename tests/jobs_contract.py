@@ -889,13 +889,14 @@ class JobsContract:
         assert took["execution"]["usd"] == float(reply.headers["x-cost-usd"])
 
     def test_what_a_job_took_that_waited(self, jobs: Jobs) -> None:
-        first, second = jobs.start("/slow", {"steps": 40}), jobs.start("/slow", {"steps": 1})
+        first = jobs.start("/slow", {"steps": 80})
         assert jobs.running(first)["timings"] is None
+        second = jobs.start("/slow", {"steps": 1})
         found = jobs.get(f"/jobs/{second}", prefer="wait=20").json()
         took = jobs.get(f"/jobs/{first}").json()["timings"]
         assert took["execution"]["seconds"] > 0.5
-        # It waited for almost all of the other's run.
-        assert found["timings"]["queue"]["seconds"] > took["execution"]["seconds"] / 2
+        # It waited for what was left of the other's run.
+        assert found["timings"]["queue"]["seconds"] > took["execution"]["seconds"] / 4
         assert found["timings"]["execution"]["seconds"] < took["execution"]["seconds"]
 
     def test_what_a_job_took_that_failed_or_was_cancelled(self, jobs: Jobs) -> None:
