@@ -582,3 +582,93 @@ def test_an_endpoint_that_is_off_is_marked(watched: Watched) -> None:
     marked.click()
     expect(page.locator("#workflow-off")).to_contain_text("enabled: true")
     expect(page.locator("#run")).to_be_disabled()
+
+
+def test_an_address_that_is_none_opens_the_first_workflow(watched: Watched) -> None:
+    page = watched.page
+    page.goto(f"{watched.url}/#%")
+    expect(page.locator("#workflow-name")).to_have_text("flux")
+
+
+def test_an_output_that_is_cut_off_is_said(watched: Watched) -> None:
+    """The connection may be lost while the bytes come; the run is there after a reload."""
+    page = watched.open("flux")
+    page.evaluate(CUT_OFF)
+    fill(page, FLUX)
+    run(page)
+    expect(page.locator("#alert")).to_contain_text("does not answer")
+    expect(page.locator(".frame.is-running")).to_have_count(0)
+    expect(page.locator("#run")).to_be_enabled()
+    page.reload()
+    result(page)
+
+
+CUT_OFF = """() => {
+    Response.prototype.blob = () => Promise.reject(new TypeError("network error"));
+}"""
+
+
+def test_a_run_is_cancelled_before_the_service_has_answered(
+    watched: Watched, works: list[Any]
+) -> None:
+    """Whatever the service has begun by then ends."""
+    page = watched.open("flux")
+    held: list[Route] = []
+    page.route("**/flux", lambda route: held.append(route))
+    fill(page, {**FLUX, "steps": "100"})
+    run(page)
+    page.wait_for_timeout(200)
+    [route] = held
+    reply = route.fetch()
+    job = reply.json()["job"]
+    page.get_by_role("button", name="Cancel").click()
+    page.wait_for_timeout(200)
+    route.fulfill(response=reply)
+    page.get_by_role("heading", name="Cancelled").wait_for()
+    said = page.request.get(f"{watched.url}/jobs/{job}").json()
+    assert said["status"] == "cancelled"
+
+
+def test_text_is_pasted_although_it_brings_a_picture_of_itself(watched: Watched) -> None:
+    """As word processors and spreadsheets copy it."""
+    page = watched.open("flux-instantid")
+    is_left = page.locator("#param-prompt").evaluate(
+        """(target) => {
+            const carrier = new DataTransfer();
+            carrier.setData("text/plain", "a fox");
+            carrier.items.add(new File([new Uint8Array(8)], "a.png", { type: "image/png" }));
+            const options = { clipboardData: carrier, bubbles: true, cancelable: true };
+            return target.dispatchEvent(new ClipboardEvent("paste", options));
+        }"""
+    )
+    assert is_left
+    expect(page.locator("[data-param=reference_image] .chosen")).to_have_count(0)
+
+
+def test_a_file_that_is_dropped_beside_its_field_does_not_replace_the_page(
+    watched: Watched,
+) -> None:
+    page = watched.open("seedvr2")
+    for kind in ("dragover", "drop"):
+        is_left = page.locator("#stage").evaluate(
+            """(target, kind) => {
+                const carrier = new DataTransfer();
+                carrier.items.add(new File([new Uint8Array(8)], "a.png", { type: "image/png" }));
+                const options = { dataTransfer: carrier, bubbles: true, cancelable: true };
+                return target.dispatchEvent(new DragEvent(kind, options));
+            }""",
+            kind,
+        )
+        assert not is_left
+
+
+def test_a_key_that_no_header_can_hold_is_refused_at_once(watched: Watched) -> None:
+    watched.expected = {401}
+    page = watched.open(path=f"{PREFIX}/")
+    dialog = page.get_by_role("dialog", name="This service wants a key")
+    dialog.get_by_label("API key").fill("schlüssel 🔑")
+    dialog.get_by_role("button", name="Continue").click()
+    expect(dialog).to_contain_text("This key is not known here.")
+    dialog.get_by_label("API key").fill(KEY)
+    dialog.get_by_role("button", name="Continue").click()
+    page.locator("#run:enabled").wait_for()
