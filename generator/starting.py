@@ -19,6 +19,8 @@ _PACKAGE: Final = "comfyui-modal-generator"
 _HERE: Final = Path(__file__).parent
 # Beside the package in a clone, in it where it is installed.
 _EXAMPLES: Final = _HERE / "examples" if (_HERE / "examples").is_dir() else _HERE.parent
+# Its Volume has the name with -models behind it, and Modal takes 64 characters.
+_LONGEST_APP: Final = 57
 _SCHEMA: Final = re.compile(r"^(# yaml-language-server: \$schema=).*$", re.MULTILINE)
 
 
@@ -32,7 +34,8 @@ def new_project(folder: Path, example: str | None = None) -> dict[Path, str]:
     Raises:
         StartError: when the folder has files of that name, or there is no such example.
     """
-    app = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "comfyui"
+    app = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+    app = app[:_LONGEST_APP].rstrip("-") or "comfyui"
     files = {
         "gpu.yaml": _settings(app),
         "Makefile": _starter("Makefile").replace("@GENERATOR@", installed_from()),

@@ -45,6 +45,13 @@ def test_a_new_project_passes_validate_build_and_test(
     assert said.endswith("1 endpoint answered, 0 failed\n")
 
 
+def test_a_folder_with_a_long_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The names of the app and its Volume are as long as Modal takes them."""
+    folder = tmp_path / ("long-" * 20)
+    assert main(["init", str(folder), "--quiet"]) == 0
+    validate(folder, capsys)
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_comes_with_its_models_alone(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
