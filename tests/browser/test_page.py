@@ -608,9 +608,7 @@ CUT_OFF = """() => {
 }"""
 
 
-def test_a_run_is_cancelled_before_the_service_has_answered(
-    watched: Watched, works: list[Any]
-) -> None:
+def test_a_run_is_cancelled_before_the_service_has_answered(watched: Watched) -> None:
     """Whatever the service has begun by then ends."""
     page = watched.open("flux")
     held: list[Route] = []

@@ -5,6 +5,7 @@ const BASE = new URL(".", document.baseURI);
 // The service is heard of every 15 seconds, even when nothing happens.
 const SILENCE = 45_000;
 const MOST_TRIES = 8;
+const NO_ANSWER = { code: "no-answer", title: "The service does not answer", detail: "The service does not answer. Is it running?" };
 
 /** What the service says went wrong (RFC 9457), or what kept it from saying anything. */
 export class ProblemError extends Error {
@@ -17,6 +18,8 @@ export class ProblemError extends Error {
 export const address = (path) => new URL(path.replace(/^\//, ""), BASE);
 export const key = () => sessionStorage.getItem(KEY);
 export const setKey = (text) => sessionStorage.setItem(KEY, text);
+/** Say whether a key can be sent at all: a header holds no other characters. */
+export const isKey = (text) => /^[\x20-\x7e]+$/.test(text);
 
 let askForKey = async () => false;
 
@@ -37,9 +40,8 @@ export async function ask(path, { headers = {}, ...options } = {}) {
     let reply;
     try {
       reply = await fetch(address(path), { ...options, headers: sent });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new ProblemError({ code: "no-answer", title: "The service does not answer", detail: "The service does not answer. Is it running?" });
+    } catch {
+      throw new ProblemError(NO_ANSWER);
     }
     if (reply.ok) return reply;
     const problem = await problemOf(reply);
@@ -51,6 +53,16 @@ export async function ask(path, { headers = {}, ...options } = {}) {
   }
 }
 
+/** Return the bytes of an answer; the connection may be lost while they come. */
+export async function askBlob(path) {
+  const reply = await ask(path);
+  try {
+    return await reply.blob();
+  } catch {
+    throw new ProblemError(NO_ANSWER);
+  }
+}
+
 export const askJson = async (path, options) => (await ask(path, options)).json();
 
 /**
@@ -58,15 +70,15 @@ export const askJson = async (path, options) => (await ask(path, options)).json(
  *
  * A connection that is lost is made again, and goes on after the last event that was heard.
  */
-export async function* events(job, signal) {
+export async function* events(job) {
   let last = "";
   for (let tries = 0; ; ) {
     try {
       const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
-      const reply = await ask(`jobs/${job}/events?previews=true`, { headers, signal });
+      const reply = await ask(`jobs/${job}/events?previews=true`, { headers });
       if (reply.status === 204) {
         // All that there was has been heard, but not that it was the end.
-        yield { event: "end", data: await askJson(`jobs/${job}`, { signal }) };
+        yield { event: "end", data: await askJson(`jobs/${job}`) };
         return;
       }
       for await (const event of parsed(reply.body)) {
@@ -77,7 +89,7 @@ export async function* events(job, signal) {
       }
     } catch (error) {
       const isLost = error instanceof LostError || error.problem?.code === "no-answer" || error instanceof TypeError;
-      if (!isLost || signal?.aborted) throw error;
+      if (!isLost) throw error;
     }
     tries += 1;
     if (tries > MOST_TRIES) {

@@ -1,6 +1,6 @@
 // The page: a workflow is picked, its form filled, a run watched and what it made shown and kept.
 
-import { ProblemError, address, ask, askJson, events, key, onKeyWanted, setKey } from "./api.js";
+import { ProblemError, address, ask, askBlob, askJson, events, isKey, key, onKeyWanted, setKey } from "./api.js";
 import { ICONS, announce, byId, fill, h, icon } from "./dom.js";
 import { Form } from "./form.js";
 import { History, thumbnailOf } from "./history.js";
@@ -15,7 +15,7 @@ let workflows = [];
 let current = null; // the workflow whose form is shown
 let form = null;
 let history = null;
-let running = null; // {job, workflow, stop} while a run is watched
+let running = null; // {job, isCancelled} while a run is watched; its job once that is known
 let language = LANGUAGES[0];
 const drafts = new Map(); // what was typed, by workflow
 const listings = new Map(); // model files, by folder
@@ -75,7 +75,8 @@ function listModels(folder) {
 }
 
 function followHash() {
-  const workflow = workflows.find((one) => `#${one.name}` === decodeURIComponent(location.hash));
+  // Names are plain; a hash that is none, however it is written, chooses nothing.
+  const workflow = workflows.find((one) => `#${one.name}` === location.hash);
   if (workflow && workflow !== current) choose(workflow).catch(fail);
 }
 
@@ -86,29 +87,26 @@ async function run() {
   const values = form.read();
   if (values === null) return;
   const workflow = current;
-  const stop = new AbortController();
-  running = { job: null, workflow, stop };
+  running = { job: null, isCancelled: false };
   showActions();
   const told = stage.showRun(sizes(values));
   goTo(byId("stage"));
   dim(byId("graph-picture"));
   try {
-    const job = await askJson(workflow.route, { method: "POST", ...bodyOf(values), signal: stop.signal });
+    const job = await askJson(workflow.route, { method: "POST", ...bodyOf(values) });
     running.job = job.job;
+    if (running.isCancelled) await end(job.job);
     const started = { job: job.job, workflow: workflow.name, values, when: Date.now() };
     await history.put(started);
     await watch(started, told);
   } catch (error) {
     running = null;
-    if (error.name === "AbortError") {
-      showProblem({ code: "job-cancelled" });
-    } else if (error instanceof ProblemError) {
-      stage.showEmpty(workflow, sizes(values));
-      form.show(error.problem);
-      announce(error.problem.detail);
-    } else {
-      throw error;
-    }
+    if (!(error instanceof ProblemError)) throw error;
+    stage.showEmpty(current, sizes());
+    // Another form may be shown by now, which has other fields.
+    const { problem } = error;
+    form.show(current === workflow ? problem : { ...problem, errors: [], detail: `${workflow.name}: ${problem.detail}` });
+    announce(problem.detail);
   } finally {
     running = null;
     showActions();
@@ -120,7 +118,7 @@ async function run() {
 async function watch(started, told) {
   const picture = byId("graph-picture");
   let doc = null;
-  for await (const { event, data } of events(started.job, running.stop.signal)) {
+  for await (const { event, data } of events(started.job)) {
     if (event === "node" && current.name === started.workflow) light(picture, data.node);
     if (event === "end") doc = data;
     else told[event]?.(data);
@@ -139,7 +137,7 @@ async function watch(started, told) {
 }
 
 async function fetched(job, { media_type: type, filename, width, height }, number) {
-  const blob = await (await ask(`jobs/${job}/outputs/${number}`)).blob();
+  const blob = await askBlob(`jobs/${job}/outputs/${number}`);
   const text = kindOf(type) === "text" ? await blob.text() : undefined;
   return { media_type: type, filename, width, height, blob, text };
 }
@@ -151,11 +149,21 @@ function bodyOf(values) {
 }
 
 async function cancel() {
-  const { job, stop } = running;
   byId("cancel").disabled = true;
-  // Without a job there is nothing to stop but the request; else the events tell of the end.
-  if (!job) stop.abort();
-  else await ask(`jobs/${job}`, { method: "DELETE" }).catch((error) => error.problem?.code === "job-ended" || fail(error));
+  // The service may have begun what it has not answered yet: it is ended once its job is known.
+  if (!running.job) running.isCancelled = true;
+  else await end(running.job);
+}
+
+/** End a job; the events tell of its end. */
+async function end(job) {
+  try {
+    await ask(`jobs/${job}`, { method: "DELETE" });
+  } catch (error) {
+    if (error.problem?.code === "job-ended") return;
+    byId("cancel").disabled = false;
+    fail(error);
+  }
 }
 
 function showEnd(run) {
@@ -195,8 +203,8 @@ async function resume() {
   const workflow = workflows.find((one) => one.name === started?.workflow);
   if (!started) return;
   try {
-    if (!workflow) return;
-    running = { job: started.job, workflow, stop: new AbortController() };
+    if (!workflow) return await history.remove(started.job);
+    running = { job: started.job, isCancelled: false };
     if (workflow !== current) {
       location.hash = workflow.name;
       await choose(workflow);
@@ -205,11 +213,13 @@ async function resume() {
     showActions();
     await watch(started, stage.showRun(sizes(started.values), started.when));
   } catch (error) {
-    if (error.problem?.code !== "unknown-job") throw error;
     stage.showEmpty(current, sizes());
+    // Without an answer it may go on, and is asked for again the next time.
+    if (error.problem?.code === "no-answer") throw error;
+    await history.remove(started.job);
+    if (error.problem?.code !== "unknown-job") throw error;
   } finally {
     running = null;
-    if (!history.runs.find((one) => one.job === started.job)?.doc) await history.remove(started.job);
     showActions();
     showHistory();
   }
@@ -313,11 +323,12 @@ function askForKey(isWrong) {
     byId("key-input").value = "";
     dialog.addEventListener("close", () => {
       const given = dialog.returnValue === "ok" ? byId("key-input").value.trim() : "";
-      if (given) setKey(given);
+      const canBe = given === "" || isKey(given);
+      if (given && canBe) setKey(given);
       byId("key-input").value = "";
       byId("change-key").hidden = false;
       asking = null;
-      resolve(given !== "");
+      resolve(canBe ? given !== "" : askForKey(true));
     }, { once: true });
     dialog.returnValue = "";
     dialog.showModal();
@@ -354,8 +365,14 @@ async function start() {
   });
   document.addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;
-    if (file && form?.take(file)) event.preventDefault();
+    // Word processors and spreadsheets copy a picture of the text beside it.
+    const isText = event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain");
+    if (file && !isText && form?.take(file)) event.preventDefault();
   });
+  // A file that misses its field would be opened in place of this page.
+  for (const kind of ["dragover", "drop"]) {
+    document.addEventListener(kind, (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
+  }
   addEventListener("hashchange", followHash);
 
   const about = showAbout();
