@@ -10,6 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+
+from templates.gateway import serve
 
 from .api_client import FLUX, SECONDS, Api, listening, part, running
 
@@ -316,3 +319,30 @@ def test_a_body_that_ends_too_soon_starts_nothing(up: Up, request_: bytes) -> No
         await asyncio.sleep(0.05)
 
     up.ask(test)
+
+
+@pytest.mark.parametrize("request_comes", [True, False])
+def test_who_has_come_is_served_before_the_service_ends(request_comes: bool) -> None:
+    """A connection that was taken is not closed before it had the time to say what it wants."""
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def run() -> bytes:
+        config = uvicorn.Config(app, http=serve._Http, log_config=None, lifespan="off")
+        server = uvicorn.Server(config)
+        with serve.listen(0) as listener:
+            serving = asyncio.create_task(server.serve([listener]))
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            await asyncio.sleep(0.2)
+            server.should_exit = True
+            await asyncio.sleep(0.2)
+            if request_comes:
+                writer.write(GET + b"\r\n")
+            data = await received(reader)
+            writer.close()
+            await asyncio.wait_for(serving, SECONDS)
+        return data
+
+    assert asyncio.run(run())[:12] == (b"HTTP/1.1 204" if request_comes else b"")

@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 
 _GRACE_SECONDS: Final = 5
+# How long a connection that was taken before the service ends may take to say what it wants.
+_LATE_SECONDS: Final = 0.5
 # Far fewer than a process may have files.
 _MOST_CONNECTIONS: Final = 500
 _SUFFIXES: Final = {
@@ -112,7 +114,16 @@ class _WholeReplies(asyncio.Transport):
 
 
 class _Http(LimitedHttp):
-    """HTTP whose replies are sent whole."""
+    """HTTP whose replies are sent whole; who has just come is served before the service ends."""
+
+    _is_ending = False
+
+    def shutdown(self) -> None:
+        if self.cycle is None and not self._is_ending:
+            self._is_ending = True
+            self.loop.call_later(_LATE_SECONDS, self.shutdown)
+        else:
+            super().shutdown()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_WholeReplies(transport, self.loop))
