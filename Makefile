@@ -10,7 +10,7 @@ IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-browser test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download bench-recovery soak clean
+.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-browser test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download bench-recovery bench-watch soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ bench-download: $(STAMP) ## measure how long models take, 8 at a time against on
 bench-recovery: $(STAMP) ## measure how soon answers are good again after the engine was killed under load
 	@$(RUN) -m tests.engine.install
 	@$(RUN) -m bench.recovery
+
+bench-watch: $(STAMP) ## measure how soon make watch serves what is saved
+	@$(RUN) -m bench.watch
 
 soak: $(STAMP) ## thousands of jobs of all sorts, with an engine that is killed: nothing is lost or left
 	@$(RUN) -m tests.engine.install

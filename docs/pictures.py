@@ -29,19 +29,20 @@ _PHONE: Final = {"width": 390, "height": 844}
 _SEED: Final = "2398982695762587"
 
 
-def main() -> int:
+def main(folder: Path = IMAGES) -> int:
     """Draw; serve on a preview engine, and save what it answers and what the page looks like."""
-    draw(IMAGES)
+    draw(folder)
     with _served() as url:
         for name, (route, body) in REQUESTS.items():
             reply = httpx.post(url + route, json=body, timeout=60).raise_for_status()
-            (IMAGES / name).write_bytes(reply.content)
+            (folder / name).write_bytes(reply.content)
         try:
             with launched() as browser:
                 for scheme in ("light", "dark"):
-                    _save(_with_result(browser, url, scheme, _DESK), f"playground-{scheme}.webp")
-                _save(_on_its_way(browser, url), "playground-run.webp")
-                _save(_with_result(browser, url, "light", _PHONE), "playground-phone.webp")
+                    page = _with_result(browser, url, scheme, _DESK)
+                    _save(page, folder / f"playground-{scheme}.webp")
+                _save(_on_its_way(browser, url), folder / "playground-run.webp")
+                _save(_with_result(browser, url, "light", _PHONE), folder / "playground-phone.webp")
         except NoChromiumError as error:
             sys.stderr.write(f"error: {error}\n")
             return 2
@@ -103,9 +104,9 @@ def _on_its_way(browser: Browser, url: str) -> Page:
     return page
 
 
-def _save(page: Page, name: str) -> None:
+def _save(page: Page, file: Path) -> None:
     with Image.open(io.BytesIO(page.screenshot())) as image:
-        image.save(IMAGES / name, quality=86, method=6)
+        image.save(file, quality=86, method=6)
     page.context.close()
 
 

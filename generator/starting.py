@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from .check import check
+from .check.names import RESERVED_ROUTES
 from .edit import Editor
 from .graph.words import did_you_mean, show
 from .names import WORKFLOW_NAME
@@ -69,6 +70,8 @@ def new_workflow(root: Path, name: str, base: str | None = None) -> dict[Path, s
             f"{show(name)} is no name of a workflow: lower-case letters and digits, with - or _ "
             "between them"
         )
+    if name in RESERVED_ROUTES:
+        raise StartError(f"/{name} is a route of the service itself: choose another name")
     path = root / "workflows" / f"{name}.yaml"
     if path.exists():
         raise StartError(f"{path} is there already")

@@ -112,6 +112,7 @@ def test_a_new_workflow_is_valid_and_says_where_it_answers(
         (["picture"], "picture.yaml is there already"),
         (["../../evil"], "is no name of a workflow"),
         (["Poster"], "is no name of a workflow"),
+        (["health"], "/health is a route of the service itself"),
         (["x", "--extends", "pictur"], 'did you mean "picture"?'),
     ],
 )

@@ -66,7 +66,8 @@ def watch(
     """Serve the API on this machine, anew with each spec that you save.
 
     Each change is checked and rendered; what has an error is reported, and what was served before
-    goes on. Requests that come while the API changes wait for the new one.
+    goes on. Requests that come while the API changes wait for the new one; runs that are under way
+    then are stopped, and jobs forgotten.
     """
     from ..check import Checked
     from ..serve import ServeError

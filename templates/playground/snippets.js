@@ -44,8 +44,8 @@ export function formOf(values) {
 }
 
 function curl({ url, values, file, hasKey }) {
-  const lines = [`curl --fail-with-body -X POST ${shell(url)}`];
-  if (hasKey) lines.push('-H "Authorization: Bearer $API_KEY"');
+  const key = hasKey ? ['-H "Authorization: Bearer $API_KEY"'] : [];
+  const lines = [`job=$(curl --fail-with-body -X POST ${shell(url)}`, ...key];
   if (isForm(values)) {
     for (const [name, value, fileName] of partsOf(values)) {
       // curl reads quotes in a name of a file by rules of its own, and @ and < in a plain -F.
@@ -54,8 +54,11 @@ function curl({ url, values, file, hasKey }) {
   } else {
     lines.push("-H 'content-type: application/json'", `-d ${shell(JSON.stringify(values, null, 2))}`);
   }
-  lines.push(`-o ${shell(file)}`);
-  return `${lines.join(" \\\n    ")}\n`;
+  const output = `-o ${shell(file)} -w '%header{location}'`;
+  lines.push(`${output}) &&`);
+  // A long run is answered with 202 and the address of its job; the file is no result yet.
+  const again = ["curl --fail-with-body", ...key, "-H 'Prefer: wait=60'", `${shell(new URL(url).origin)}"$job/result"`, output];
+  return `${lines.join(" \\\n    ")}\nwhile [ -n "$job" ]; do\n    job=$(${again.join(" \\\n        ")}) || break\ndone\n`;
 }
 
 function python({ url, values, file, hasKey }) {

@@ -479,6 +479,29 @@ def test_a_request_is_copied_as_code_that_runs(
     assert by_code.files == by_page.files
 
 
+def test_the_copied_curl_waits_for_a_long_run(watched: Watched, tmp_path: Path) -> None:
+    """One that is answered with 202 and a job, as all are that take longer than the deadline."""
+    page = watched.open("flux")
+    fill(page, FLUX)
+    page.get_by_role("button", name="Code").click()
+    dialog = page.get_by_role("dialog", name="This request as code")
+    dialog.get_by_role("radio", name="curl").check()
+    code = dialog.locator("pre").inner_text()
+    assert code.count("-X POST") == 1
+    later = code.replace("-X POST", "-X POST -H 'Prefer: respond-async'")
+    done = subprocess.run(
+        ["bash", "-c", later], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert size((tmp_path / "flux.png").read_bytes()) == (64, 48)
+    wrong = later.replace('"width": 64', '"width": 65')
+    assert wrong != later
+    done = subprocess.run(
+        ["bash", "-c", wrong], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 22
+
+
 def test_nothing_is_found_by_axe(watch: Watch) -> None:
     """In both colour schemes, on a desk and in a hand, and in every state of the page."""
     found: list[str] = []
