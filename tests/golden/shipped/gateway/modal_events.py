@@ -92,8 +92,12 @@ class EventWriter:
                 await self._show()
             except BackendUnavailableError as error:
                 if not self._has_failed:
-                    _log.warning("job %s: not all of it is told: %s", self._job, error)
+                    _log.warning("job %s: not all of it is told now: %s", self._job, error)
                 self._has_failed = True
+                # It is tried again while the run goes on, and once more at its end.
+                if untold and not self._done.is_set():
+                    self._untold[:0] = untold
+                    self._waker.set()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._done.wait(), TELL_SECONDS)
         if self._has_shown:
