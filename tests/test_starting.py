@@ -59,6 +59,15 @@ def test_an_example_comes_with_its_models_alone(
     assert main(["init", str(tmp_path / "it"), "--example", name, "--quiet"]) == 0
     validate(tmp_path / "it", capsys)
     assert f"workflows/{name}.yaml" in written(tmp_path / "it")
+    assert main(["build", "--quiet", "--project", str(tmp_path / "it")]) == 0
+
+
+def test_an_example_is_served_and_passes_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["init", str(tmp_path / "it"), "--example", "flux", "--quiet"])
+    assert main(["test", "--project", str(tmp_path / "it")]) == 0
+    assert "ok    /flux: image/png, " in capsys.readouterr().err
 
 
 def test_every_shipped_workflow_is_an_example() -> None:
