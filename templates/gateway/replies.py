@@ -72,7 +72,7 @@ class TimingsDocument(BaseModel):
 
     startup: Part = Field(
         description="The part of the wait that the start of a worker took. A start is billed once,"
-        " to the job that came first of those that waited for it."
+        " to the job that ended first of those that waited for it."
     )
     queue: Part = Field(description="The rest of the wait, which nobody bills.")
     execution: Part = Field(description="From the engine's start of the run to its end.")
