@@ -4,13 +4,15 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.set-up
 SOURCES := generator templates tests bench docs
+# Tests that start services and wait for them.
+SERVICES := $(addprefix tests/test_,blocks.py ci.py faults.py http_limits.py serve.py site.py soak.py watch.py worker.py)
 PORT ?= 8000
 # Options of the targets that ask Modal; empty where nothing is given.
 IN_ENV = $(if $(ENV),--env $(ENV))
 BREAKING = $(if $(filter-out 0,$(ALLOW_BREAKING)),--allow-breaking)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-browser test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download bench-recovery bench-watch soak clean
+.PHONY: help setup validate lock build serve watch plan deploy status logs rollback stop test test-services test-browser test-engine test-modal test-api fuzz lint golden docs pictures bench bench-validate bench-front bench-download bench-recovery bench-watch soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +52,11 @@ rollback: $(STAMP) ## deploy the version before again, on a paid plan of Modal; 
 stop: $(STAMP) ## stop what is deployed; Volumes and Secrets stay; YES=1 does not ask, ENV=
 	@$(RUN) -m generator stop $(IN_ENV) $(if $(filter-out 0,$(YES)),--yes)
 
-test: $(STAMP) ## run the tests
-	@$(RUN) -m pytest -n auto
+test: $(STAMP) ## run the tests that are quick
+	@$(RUN) -m pytest -n auto $(SERVICES:%=--ignore=%)
+
+test-services: $(STAMP) ## run the tests that start services and wait for them
+	@$(RUN) -m pytest -n auto $(SERVICES)
 
 test-browser: $(STAMP) ## use the page at / in a Chromium, which must be installed
 	@$(RUN) -m pytest -n 2 tests/browser
