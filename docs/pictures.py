@@ -1,4 +1,4 @@
-"""Make the pictures of README and docs: `python -m docs.pictures`.
+"""Make the pictures of README and docs: `python -m docs.pictures [DIR]`, by default docs/images.
 
 Those of the page need a Chromium; they look best where the font Inter is installed, too.
 """
@@ -111,4 +111,4 @@ def _save(page: Page, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(Path, sys.argv[1:])))
