@@ -4,13 +4,7 @@ Those of the page need a Chromium; they look best where the font Inter is instal
 """
 
 import io
-import os
-import re
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +12,7 @@ import httpx
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from generator.trial import served
 from tests.browser.chromium import NoChromiumError, launched
 
 from .drawings import draw
@@ -32,7 +27,7 @@ _SEED: Final = "2398982695762587"
 def main(folder: Path = IMAGES) -> int:
     """Draw; serve on a preview engine, and save what it answers and what the page looks like."""
     draw(folder)
-    with _served() as url:
+    with served(IMAGES.parent.parent) as url:
         for name, (route, body) in REQUESTS.items():
             reply = httpx.post(url + route, json=body, timeout=60).raise_for_status()
             (folder / name).write_bytes(reply.content)
@@ -47,21 +42,6 @@ def main(folder: Path = IMAGES) -> int:
             sys.stderr.write(f"error: {error}\n")
             return 2
     return 0
-
-
-@contextmanager
-def _served() -> Iterator[str]:
-    command = [sys.executable, "-m", "generator", "serve", "--quiet", "--port", "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as service:
-        assert service.stdout is not None
-        try:
-            found = re.search(r"http://\S+", service.stdout.readline())
-            assert found is not None, "the service does not start"
-            yield found[0]
-        finally:
-            os.kill(service.pid, signal.SIGTERM)
 
 
 def _opened(browser: Browser, url: str, workflow: str, scheme: Any, size: Any) -> Page:

@@ -90,9 +90,7 @@ def requests_of(
         routes = [path for path, found in document["paths"].items() if "post" in found]
         raise BenchmarkError(f"nothing takes requests at {route}; there are {', '.join(routes)}")
     content = operation["requestBody"]["content"]["application/json"]
-    schema = content["schema"]
-    if "$ref" in schema:
-        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    schema = _schema(document, content)
     known: Mapping[str, Any] = schema["properties"]
     if unknown := sorted(set(fixed) - set(known)):
         raise BenchmarkError(f"{route} takes no {', '.join(unknown)}")
@@ -132,11 +130,8 @@ def requests_of(
 
 def asked_size(document: Mapping[str, Any], route: str, body: Mapping[str, Any]) -> dict[str, int]:
     """Return the width and height in pixels that a body asks for, as far as it does."""
-    schema = document["paths"][route]["post"]["requestBody"]["content"]["application/json"][
-        "schema"
-    ]
-    if "$ref" in schema:
-        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    content = document["paths"][route]["post"]["requestBody"]["content"]["application/json"]
+    schema = _schema(document, content)
     sizes: dict[str, int] = {}
     for name in ("width", "height"):
         about = schema["properties"].get(name, {})
@@ -206,6 +201,14 @@ def benchmark(
                 tell(len(done), requests)
         seconds = time.perf_counter() - began
     return Measured(url, route, parallel, tuple(done), seconds)
+
+
+def _schema(document: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of a body, which may be one of the document's components."""
+    schema: Mapping[str, Any] = content["schema"]
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
 
 
 def _document(url: str) -> dict[str, Any]:
