@@ -275,6 +275,7 @@ class Fake:
             return web.Response()
         answers = {
             "object_info": {"SaveImage": {"output_node": True}},
+            "history": self.history,
             "queue": self.queue,
             "system_stats": STATS,
         }
@@ -344,6 +345,11 @@ def go(body: Callable[[], Awaitable[None]]) -> None:
         pytest.fail(f"tasks are left: {left}")
 
     asyncio.run(main())
+
+
+def sent_by(fake: Fake) -> list[str]:
+    """Return the names of the jobs whose graphs came, in their order."""
+    return [sent["prompt"]["1"]["inputs"]["filename_prefix"].split("/")[0] for sent in fake.prompts]
 
 
 def client_of(fake: Fake, directories: Directories | None = None) -> Engine:
@@ -604,6 +610,70 @@ def test_the_connection_breaks_while_a_graph_is_sent(arrived: bool) -> None:
                 with pytest.raises(EngineLost):
                     await client.run(GRAPH, job="job")
             assert len(fake.prompts) == (1 if arrived else 2)
+
+    go(body)
+
+
+def test_runs_are_sent_in_the_order_in_which_they_were_asked_for() -> None:
+    """One at a time, for two requests at once may arrive in either order."""
+    names = [f"job{number}" for number in range(8)]
+    under_way = 0
+
+    async def answer(fake: Fake, body: dict[str, Any]) -> web.StreamResponse:
+        nonlocal under_way
+        under_way += 1
+        await asyncio.sleep(0.01)
+        assert under_way == 1
+        under_way -= 1
+        return await accept(fake, body)
+
+    async def body() -> None:
+        async with Fake(answer) as fake, client_of(fake) as client:
+            positions: dict[str, list[Event]] = {name: [] for name in names}
+            tasks = [
+                asyncio.create_task(client.run(GRAPH, job=name, on_event=positions[name].append))
+                for name in names
+            ]
+            while len(fake.prompts) < len(names):
+                await asyncio.sleep(0.01)
+            assert sent_by(fake) == names
+            # An engine in its place knows none of them.
+            await fake.cut()
+            while len(fake.prompts) < 2 * len(names):
+                await asyncio.sleep(0.01)
+            assert sent_by(fake) == names * 2
+            await client.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert [found[0] for found in positions.values()] == [
+                Queued(position) for position in range(len(names))
+            ]
+
+    go(body)
+
+
+def test_who_waits_behind_a_graph_that_is_being_sent_can_leave() -> None:
+    async def answer(fake: Fake, body: dict[str, Any]) -> web.StreamResponse:
+        await release.wait()
+        return await accept(fake, body)
+
+    release = asyncio.Event()
+
+    async def body() -> None:
+        async with Fake(answer) as fake, client_of(fake) as client:
+            first, second, third = (
+                asyncio.create_task(client.run(GRAPH, job=name)) for name in ("1", "2", "3")
+            )
+            while not fake.prompts:
+                await asyncio.sleep(0.01)
+            await client.interrupt("2")
+            with pytest.raises(EngineInterrupted):
+                await second
+            release.set()
+            while len(fake.prompts) < 2:
+                await asyncio.sleep(0.01)
+            assert sent_by(fake) == ["1", "3"]
+            await client.close()
+            await asyncio.gather(first, third, return_exceptions=True)
 
     go(body)
 

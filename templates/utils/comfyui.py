@@ -37,6 +37,7 @@ from .comfyui_errors import (
 from .comfyui_files import Directories, Files, Inputs, LocalFiles, RemoteFiles
 from .comfyui_http import Http, parsed, reason, refused, timed_out
 from .comfyui_job import Job
+from .comfyui_line import Line
 from .comfyui_protocol import isolate, parse_frame, refusal
 from .comfyui_records import EngineInfo, Event, Graph, Run
 
@@ -108,7 +109,9 @@ class Engine:
         self._down_since = 0.0
         self._connections = 0
         self._heard_at = 0.0
+        # Those that the engine has come in its own order.
         self._jobs: dict[str, Job] = {}
+        self._line = Line()
         self._output_classes: frozenset[str] | None = None
         self._classes_lock = asyncio.Lock()
         self._keepers: list[asyncio.Task[None]] = []
@@ -329,8 +332,11 @@ class Engine:
                         if job.deaths >= _MOST_DEATHS:
                             raise
                         _log.warning("%s; it is sent again", error)
+                    # At once, for what was lost together is to keep its order.
+                    self._line.join(job)
                     await self._begin_again(job, files)
         finally:
+            self._line.leave(job)
             # Also when it was refused, or never sent.
             job.answered.set()
             del self._jobs[job.prompt_id]
@@ -370,14 +376,18 @@ class Engine:
     async def _submit(self, job: Job) -> None:
         while job.name in self._left_behind:
             await asyncio.sleep(_SWEEP_SECONDS / 10)
-        answer = await self._send(job)
+        self._line.join(job)
+        try:
+            answer = await self._send(job)
+        finally:
+            self._line.leave(job)
         if answer is None:
             await self._find_out(job)
             return
         status, body = answer
         if status != 200:
             raise refusal(status, body)
-        job.accept()
+        self._accept(job)
         accepted = parsed("prompt", status, body)
         if not isinstance(accepted, dict) or accepted.get("prompt_id") != job.prompt_id:
             raise EngineError("the engine does not keep the prompt_id that it is given")
@@ -392,7 +402,7 @@ class Engine:
         """Send a graph, and return the answer; None when it is not known whether it arrived."""
         limit = time.monotonic() + self._patience
         while True:
-            await self._wait_connected(job)
+            await self._wait_turn(job)
             try:
                 job.output_classes = await self._known_output_classes()
                 graph = isolate(job.graph, job.name, job.output_classes)
@@ -428,22 +438,29 @@ class Engine:
                     if entry is None and time.monotonic() - absent_since < _ARRIVAL_SECONDS:
                         await asyncio.sleep(_RECONNECT_DELAY)
                         continue
-                    job.accept()
+                    self._accept(job)
                     job.blamed = connections == self._connections
                     self._settle(job, entry)
-                job.accept()
+                self._accept(job)
             except EngineError as error:
                 _log.warning("job %s cannot be found now: %s", job.name, error)
                 await asyncio.sleep(_RECONNECT_DELAY)
 
-    async def _wait_connected(self, job: Job) -> None:
-        while not self._connected.is_set():
+    def _accept(self, job: Job) -> None:
+        """Note that the engine has a run, or may have it, behind those that it had before."""
+        if not job.accepted:
+            self._jobs[job.prompt_id] = self._jobs.pop(job.prompt_id)
+        job.accept()
+
+    async def _wait_turn(self, job: Job) -> None:
+        """Wait until a run may be sent."""
+        while not (self._connected.is_set() and job.turn.is_set()):
             if job.withdrawn:
                 raise job.interrupted()
             # A run that an engine had already waits for the next one as long as its caller does.
             if self.gone_for >= self._patience and not job.losses:
                 raise EngineUnreachable(f"{self.url} does not answer: {self._unreachable}")
-            await _wait(self._connected, 0.1)
+            await _wait(job.turn if self._connected.is_set() else self._connected, 0.1)
 
     async def _known_output_classes(self) -> frozenset[str]:
         async with self._classes_lock:

@@ -38,10 +38,11 @@ class Job:
     """A run in flight.
 
     The client's side of it: `output_classes` are those of nodes that make output. `withdrawn` says
-    that it is not wanted any more, `stopping` that the engine is being told so. `answered` is set
-    when it is known whether the engine has the graph, `accepted` says that it does.
-    `missed_messages` says that only the history is to be trusted. `outcome` is what the caller is
-    told; a run that was given up may end later at the engine.
+    that it is not wanted any more, `stopping` that the engine is being told so. `turn` is set while
+    it is the one that may be sent. `answered` is set when it is known whether the engine has the
+    graph, `accepted` says that it does. `missed_messages` says that only the history is to be
+    trusted. `outcome` is what the caller is told; a run that was given up may end later at the
+    engine.
 
     The engine's side is what `take`, `take_frame` and `take_history` read. `ended` is set once
     nothing more is to come; `error` is then what it failed with, or None. `callback_error` is what
@@ -65,6 +66,7 @@ class Job:
         self.blamed = False
         self.excused = False
         self.outcome: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+        self.turn = asyncio.Event()
         self.answered = asyncio.Event()
         self.accepted = False
         self.sent_at = 0.0
