@@ -1,5 +1,6 @@
 """Fixtures shared by the tests. The shipped specs are rendered into build/ before any test."""
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Render before collection, for tests import from `build` as a user does."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell does that to what it runs in the background, and the tests' own children inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput") and main(["build", "--quiet", "--project", str(ROOT)]):
         raise pytest.UsageError("the shipped specs do not build")
 
