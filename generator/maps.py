@@ -118,6 +118,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
             "max_jobs": settings.limits.jobs,
             "max_jobs_per_key": settings.limits.jobs_per_key,
             "max_requests_per_minute": settings.limits.requests_per_minute,
+            "max_listeners_per_key": settings.limits.listeners_per_key,
         },
         "scaling": asdict(settings.scaling),
         "engine": {

@@ -116,6 +116,7 @@ def _config(checked: Checked) -> dict[str, Source]:
         "max_jobs": settings.limits.jobs,
         "max_jobs_per_key": settings.limits.jobs_per_key,
         "max_requests_per_minute": settings.limits.requests_per_minute,
+        "max_listeners_per_key": settings.limits.listeners_per_key,
     }
     return {key: literal(value) for key, value in (asdict(settings.scaling) | values).items()}
 

@@ -251,7 +251,7 @@ class Gateway:
 class Limits:
     """What one request may ask for, and how many; `body_mb` in MB (powers of 1000).
 
-    `jobs` run or wait at a time, `jobs_per_key` of one key; of the last two, 0 is no limit.
+    `jobs` run or wait at a time, `jobs_per_key` of one key; of the last three, 0 is no limit.
     """
 
     body_mb: int
@@ -261,6 +261,7 @@ class Limits:
     jobs: int
     jobs_per_key: int
     requests_per_minute: int
+    listeners_per_key: int
 
 
 @dataclass(frozen=True)

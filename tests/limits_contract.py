@@ -6,6 +6,7 @@ A backend joins with a fixture `served` in its module, and a class that inherits
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Final
 
 import httpx
@@ -17,6 +18,7 @@ from .jobs_contract import SECONDS, STOP_SECONDS, Body, Jobs, Served
 MOST_JOBS: Final = 5
 MOST_OF_ONE: Final = 3
 PER_MINUTE: Final = 60
+MOST_LISTENERS: Final = 3
 
 LIMITS_YAML: Final = f"""\
 limits:
@@ -26,6 +28,7 @@ limits:
   jobs: {MOST_JOBS}
   jobs_per_key: {MOST_OF_ONE}
   requests_per_minute: {PER_MINUTE}
+  listeners_per_key: {MOST_LISTENERS}
 """
 WORKFLOWS: Final = {
     "sized": """\
@@ -185,6 +188,55 @@ class LimitsContract:
         problem(jobs.post("/picture", {}, "ann"), 422, "bad-params")
         time.sleep(seconds)
         problem(jobs.post("/picture", {}, "bob"), 422, "bad-params")
+
+    def test_listeners_of_one_key(self, jobs: Jobs) -> None:
+        """A stream too many is refused, and nobody waits; a place comes back with who leaves."""
+        job, other = jobs.start(), self._taken(jobs, "bob")
+        with ExitStack() as streams:
+            for _ in range(MOST_LISTENERS):
+                assert streams.enter_context(jobs.listening(job)).status_code == 200
+            with jobs.listening(job) as reply:
+                reply.read()
+            document = problem(reply, 429, "too-many-listeners")
+            assert f"{MOST_LISTENERS} requests" in document["detail"]
+            assert int(reply.headers["retry-after"]) > 0
+            begun = time.monotonic()
+            assert jobs.get(f"/jobs/{job}", prefer="wait=20").json()["job"] == job
+            assert jobs.get(f"/jobs/{job}/result", prefer="wait=20").status_code == 202
+            assert time.monotonic() - begun < SECONDS / 3
+            with jobs.listening(other, owner="bob") as reply:
+                assert reply.status_code == 200
+        limit = time.monotonic() + SECONDS / 3
+        while time.monotonic() < limit:
+            with jobs.listening(job) as reply:
+                if reply.status_code == 200:
+                    return
+            time.sleep(0.2)
+        pytest.fail(f"nobody can listen any more: {reply.status_code}")
+
+    def test_who_waits_listens(self, jobs: Jobs) -> None:
+        """Requests that wait for a job take the places of streams."""
+        job = jobs.start()
+
+        def wait(_: int) -> str:
+            # Whoever comes while there is no place is answered at once.
+            while True:
+                found = jobs.get(f"/jobs/{job}", prefer="wait=20").json()
+                if found["status"] not in ("queued", "running"):
+                    return str(found["status"])
+                time.sleep(0.05)
+
+        with ThreadPoolExecutor(MOST_LISTENERS) as pool:
+            waiting = [pool.submit(wait, number) for number in range(MOST_LISTENERS)]
+            limit = time.monotonic() + SECONDS / 3
+            while time.monotonic() < limit:
+                with jobs.listening(job) as reply:
+                    if reply.status_code == 429:
+                        break
+                time.sleep(0.2)
+            jobs.delete(job)
+            assert {future.result() for future in waiting} == {"cancelled"}
+            assert reply.status_code == 429
 
     @staticmethod
     def _taken(jobs: Jobs, owner: str = "ann", **headers: str) -> str:

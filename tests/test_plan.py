@@ -407,6 +407,7 @@ def test_what_is_not_seen_by_callers_is_a_note() -> None:
         ("max_jobs", 1000, False),
         ("max_jobs_per_key", 0, False),
         ("max_requests_per_minute", 1, True),
+        ("max_listeners_per_key", 1, True),
         ("deadline", 5, False),
         ("cors_origins", ["https://a.example"], False),
     ],

@@ -30,6 +30,7 @@ _LIMITS: Final = {
     "max_jobs": "most jobs at a time",
     "max_jobs_per_key": "most jobs of a key at a time",
     "max_requests_per_minute": "most requests of a key in a minute",
+    "max_listeners_per_key": "most requests of a key that listen to jobs",
 }
 _BOUNDS: Final = {
     "minimum": "minimum",

@@ -24,7 +24,7 @@ from .event_stream import add_event_route
 from .fetch import Fetcher
 from .graphs import Graphs
 from .jobs import NO_JOB, add_job_routes
-from .limits import Limits, Rate
+from .limits import Limits, Places, Rate
 from .media import MediaReader
 from .openapi import describe, usage_operation
 from .page import add_page
@@ -91,6 +91,7 @@ def new_app(build: Path, settings: Settings, backend: Backend, access: Access) -
         routes=manifest["routes"],
         limits=settings.limits,
         rate=Rate(settings.limits.requests_per_minute),
+        listening=Places(settings.limits.listeners_per_key),
     )
     _add_guards(app, access, settings.cors_origins)
     _add_problems(app)

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, suppress
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from .access import owner_of
 from .backend import END, Backend, BackendUnavailableError, Job, JobEvent, UnknownJobError
 from .jobs import found_job, problem_of, root, while_connected
 from .openapi import events_operation
@@ -49,7 +50,7 @@ def add_event_route(app: FastAPI, backend: Backend) -> None:
         told = backend.events(job.id, after, previews=previews)
         lines = _lines(gateway, root(request), told, after)
         if not job.status.is_final:
-            return _EventStream(job.id, lines)
+            return _EventStream(job.id, lines, gateway.listening.of(owner_of(request)))
         left = [line async for line in lines]
         if not left:
             # Who has the end already is to come back no more.
@@ -67,20 +68,28 @@ def add_event_route(app: FastAPI, backend: Backend) -> None:
 
 
 class _EventStream(Response):
-    """Sends lines as they come, and a heartbeat when none do, until all are sent or nobody reads."""
+    """Sends lines as they come, and a heartbeat when none do, until all are sent or nobody reads.
 
-    def __init__(self, job: str, lines: AsyncGenerator[bytes, None]) -> None:
+    It holds a place for as long.
+    """
+
+    def __init__(
+        self, job: str, lines: AsyncGenerator[bytes, None], place: AbstractContextManager[None]
+    ) -> None:
         super().__init__(media_type=MEDIA_TYPE, headers=_headers(job))
         # It is not known yet how much there will be.
         del self.headers["Content-Length"]
         self._lines = lines
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response."""
-        try:
+        """Send the response.
+
+        Raises:
+            Problem: when there is no place for it.
+        """
+        with self._place, suppress(ClientDisconnect):
             await while_connected(Request(scope, receive), self._send_all(send))
-        except ClientDisconnect:
-            return
 
     async def _send_all(self, send: Send) -> None:
         await send(

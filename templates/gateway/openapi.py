@@ -21,7 +21,14 @@ _FORM: Final = "multipart/form-data"
 # What any request may end with, and what only one that runs something may.
 _COMMON: Final = ("bad-request", "unauthorized", "forbidden-host", "internal-error")
 _OTHERS: Final = frozenset(
-    ("not-found", "unknown-job", "job-ended", "wrong-method", "workflow-off")
+    (
+        "not-found",
+        "unknown-job",
+        "job-ended",
+        "wrong-method",
+        "workflow-off",
+        "too-many-listeners",
+    )
 )
 _REFUSED: Final = ("idempotency-conflict", "too-many-requests", "too-many-jobs", "queue-full")
 _RUNNING: Final = tuple(code for code in KINDS if code not in _OTHERS)
@@ -150,7 +157,7 @@ def events_operation() -> dict[str, Any]:
                 "content": {"text/event-stream": stream},
             },
             204: {"description": "The job has ended, and the caller has all of its events."},
-            **_problems("unknown-job", "engine-unreachable"),
+            **_problems("unknown-job", "too-many-listeners", "engine-unreachable"),
         },
     }
 

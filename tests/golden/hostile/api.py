@@ -29,6 +29,7 @@ SETTINGS = Settings(
         text_characters=config.MAX_TEXT_CHARACTERS,
         output_pixels=config.MAX_OUTPUT_PIXELS,
         requests_per_minute=config.MAX_REQUESTS_PER_MINUTE,
+        listeners_per_key=config.MAX_LISTENERS_PER_KEY,
         room=Room(config.MAX_JOBS, config.MAX_JOBS_PER_KEY),
     ),
     cors_origins=config.CORS_ORIGINS,

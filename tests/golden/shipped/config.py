@@ -53,3 +53,4 @@ MAX_JOBS: Final = 200
 # Of one key; 0 is no limit.
 MAX_JOBS_PER_KEY: Final = 100
 MAX_REQUESTS_PER_MINUTE: Final = 6000
+MAX_LISTENERS_PER_KEY: Final = 50

@@ -205,7 +205,10 @@ async def _awaited(gateway: Gateway, backend: Backend, request: Request) -> Job:
 
 
 async def found_job(gateway: Gateway, backend: Backend, request: Request, seconds: float) -> Job:
-    """Return the job that a path names; a job of another owner is not there."""
+    """Return the job that a path names; a job of another owner is not there.
+
+    Whoever listens to too many already does not wait.
+    """
     name = str(request.path_params["job"])
     owner = owner_of(request)
     try:
@@ -213,8 +216,9 @@ async def found_job(gateway: Gateway, backend: Backend, request: Request, second
         if job.owner == owner and not job.status.is_final:
             # Whoever asks for it by its id may do so again.
             gateway.listeners.keep(name)
-            if seconds:
-                job = await while_connected(request, backend.wait(name, seconds))
+            if seconds and not gateway.listening.is_full(owner):
+                with gateway.listening.of(owner):
+                    job = await while_connected(request, backend.wait(name, seconds))
     except UnknownJobError as error:
         raise Problem("unknown-job", NO_JOB) from error
     if job.owner != owner:

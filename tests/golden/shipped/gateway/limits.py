@@ -1,8 +1,10 @@
-"""Limits: what one request may ask for, and how often a key may ask."""
+"""Limits: what one request may ask for, how often a key may ask, and how much it may keep open."""
 
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,13 +19,14 @@ class Limits:
     """What gpu.yaml says under `limits` of requests and jobs.
 
     `text_characters` is the longest text of a caller's graph; texts that are params have their
-    bounds in the request model. `output_pixels` are those of all frames together. Of `room` and
-    `requests_per_minute`, which count for one key, 0 is no limit.
+    bounds in the request model. `output_pixels` are those of all frames together. Of `room`,
+    `requests_per_minute` and `listeners_per_key`, which count for one key, 0 is no limit.
     """
 
     text_characters: int
     output_pixels: int
     requests_per_minute: int
+    listeners_per_key: int
     room: Room
 
 
@@ -61,3 +64,36 @@ class Rate:
                 f"at most {most} requests a minute are taken of {whose}",
                 headers={"Retry-After": str(seconds)},
             )
+
+
+class Places:
+    """The requests of each key that listen to jobs; each has `most` of them at a time, 0 is no limit.
+
+    It counts what this process is asked.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    def is_full(self, owner: str) -> bool:
+        """Say whether a key has no place left."""
+        return 0 < self._most <= self._taken[owner]
+
+    @contextmanager
+    def of(self, owner: str) -> Iterator[None]:
+        """Hold a place.
+
+        Raises:
+            Problem: when there is none.
+        """
+        if self.is_full(owner):
+            whose = "this key" if owner else "all callers together"
+            raise Problem(
+                "too-many-listeners", f"{self._most} requests of {whose} listen to jobs already"
+            )
+        self._taken[owner] += 1
+        try:
+            yield
+        finally:
+            self._taken[owner] -= 1

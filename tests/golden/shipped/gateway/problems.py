@@ -51,6 +51,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "too-many-requests": Kind(429, "Too many requests"),
     "too-many-jobs": Kind(429, "Too many jobs have not ended"),
     "queue-full": Kind(429, "The queue is full"),
+    "too-many-listeners": Kind(429, "Too many requests listen to jobs"),
     "internal-error": Kind(500, "This is a fault of the service"),
     "node-failed": Kind(500, "A node failed"),
     "engine-out-of-memory": Kind(500, "The GPU ran out of memory"),
@@ -69,6 +70,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 # Seconds until it is worth asking again, where nothing more is known.
 RETRY_AFTER: Final = {
     "too-many-requests": 60, "too-many-jobs": 5, "queue-full": 5,
+    "too-many-listeners": 5,
     "engine-unreachable": 5, "engine-not-started": 30,
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from ..graph.records import Graph
 from ..params import Request
 from .graphs import Graphs
-from .limits import Limits, Rate
+from .limits import Limits, Places, Rate
 from .listeners import Listeners
 from .media import MediaReader
 
@@ -59,7 +59,7 @@ class Gateway:
 
     `deadline` is in seconds: a request that takes longer is answered with 202. `routes` are what
     manifest.json says of each: the classes and models that it needs, and more. `listeners` are the
-    callers that wait for jobs.
+    callers that wait for jobs, `listening` the requests that are kept open for it.
     """
 
     graphs: Graphs
@@ -68,6 +68,7 @@ class Gateway:
     max_body_bytes: int
     limits: Limits
     rate: Rate
+    listening: Places
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     listeners: Listeners = field(default_factory=Listeners)
