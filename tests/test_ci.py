@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from markdown_it import MarkdownIt
 
 from generator.cli import main
 from generator.lock import Lock, LockedModel, inputs_of_images, write_lock
@@ -187,6 +188,29 @@ def test_plan(project: Path, tmp_path: Path) -> None:
     said = log.read_text()
     assert said.startswith(f"pr\ncomment\n{url}\n--edit-last\n--create-if-none\n--body-file\n")
     assert said.endswith(summary.read_text())
+
+
+def test_nothing_in_a_plan_breaks_its_comment(project: Path, tmp_path: Path) -> None:
+    plan = "a\n```\n**b** <img>\n\n~~~\n# c\n"
+    makefile = (project / "Makefile").read_text()
+    makefile = re.sub(r"(?m)^plan:.*\n.*\n", "plan:\n\t@cat given.txt\n", makefile)
+    (project / "Makefile").write_text(makefile)
+    (project / "given.txt").write_text(plan)
+    summary = tmp_path / "summary.md"
+    done = step(project, "plan", "Plan", ALLOW_BREAKING="0", GITHUB_STEP_SUMMARY=str(summary))
+    assert done.returncode == 0, done.stderr
+    for text in (summary.read_text(), (project / "plan.md").read_text()):
+        *words, code = MarkdownIt("commonmark").parse(text)
+        assert [token.type for token in words] == ["paragraph_open", "inline", "paragraph_close"]
+        assert (code.type, code.content) == ("code_block", plan)
+
+
+def test_actions_of_others_are_pinned(project: Path) -> None:
+    """By commit: what a tag means can be changed."""
+    text = (project / ".github/workflows/service.yml").read_text()
+    uses = re.findall(r"uses: (.*)", text)
+    assert len(uses) == 6
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one) for one in uses)
 
 
 def pre_commit(folder: Path) -> subprocess.CompletedProcess[str]:
