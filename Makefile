@@ -121,14 +121,14 @@ clean: ## remove build/, .venv and caches
 
 # The requirements of gpu.yaml come second, so that what is tested is what is deployed.
 $(STAMP): pyproject.toml Makefile $(wildcard gpu.yaml)
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	  "this needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + \
 	  " (set PYTHON=/path/to/python3.11)")'
 	@if command -v uv >/dev/null; then \
-	  [ -x $(RUN) ] || uv venv --quiet --python $(PYTHON) $(VENV) || exit 1; \
+	  [ -x $(RUN) ] || uv venv --quiet --python "$(PYTHON)" $(VENV) || exit 1; \
 	  install="uv pip install --quiet --python $(RUN)"; \
 	else \
-	  $(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || exit 1; \
+	  $(RUN) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV) || exit 1; \
 	  install="$(RUN) -m pip install --quiet --disable-pip-version-check"; \
 	fi; \
 	echo "setting up $(VENV) …" >&2; \

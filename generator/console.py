@@ -5,7 +5,7 @@ Standard output is for what was asked for, standard error for what is said besid
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +22,7 @@ from .diagnostics import (
     as_text,
     has_errors,
 )
+from .graph.words import show
 from .project import is_project
 
 CLEAN: Final = 0
@@ -116,6 +117,21 @@ class Shown:
         with Progress(console=Console(file=sys.stderr), transient=True) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def by_name(given: Iterable[str] | None) -> dict[str, str]:
+    """Return the values of --param by the names of the params.
+
+    Raises:
+        CouldNotRunError: when one is no NAME=VALUE, or two have one name.
+    """
+    values: dict[str, str] = {}
+    for text in given or ():
+        name, sign, value = text.partition("=")
+        if not sign or name in values:
+            raise CouldNotRunError(f"--param {show(text)}: give each param once, as NAME=VALUE")
+        values[name] = value
+    return values
 
 
 def has_colour(stream: TextIO) -> bool:

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from .check import Checked, CheckedWorkflow
-from .graph.words import did_you_mean, show
-from .names import class_name, function_name
+from .graph.words import show
+from .names import class_name, function_name, no_workflow
 from .publish import publish
 from .render import render
 
@@ -66,8 +66,7 @@ def as_json(graph: Mapping[str, Any]) -> str:
 def _find(checked: Checked, name: str) -> CheckedWorkflow:
     known = {one.workflow.name: one for one in checked.workflows}
     if name not in known:
-        hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
-        raise ExportError(f"no workflow {show(name)}: {hint}")
+        raise ExportError(no_workflow(name, known))
     if known[name].workflow.graph_param:
         raise ExportError(f"{show(name)} holds no graph: its callers send one")
     return known[name]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from .graph.words import did_you_mean, show
+
 WORKFLOW_NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
 # What pydantic's BaseModel and our Request call their own; a test compares it with the libraries.
@@ -18,6 +20,13 @@ _CLAIMED_BY_MODELS: Final = frozenset(
 )
 # In a class body a field shadows what these names mean in the fields after it.
 _CLAIMED_BY_FIELDS: Final = frozenset(("bool", "drawn", "float", "int", "str"))
+
+
+def no_workflow(name: str, known: Iterable[str]) -> str:
+    """Say that there is no workflow of a name, and what there is."""
+    known = list(known)
+    hint = did_you_mean(name, known) or f"there are {', '.join(known) or 'none'}"
+    return f"there is no workflow {show(name)}; {hint}"
 
 
 def module_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, distribution
@@ -12,7 +13,7 @@ from .check import check
 from .check.names import RESERVED_ROUTES
 from .edit import Editor
 from .graph.words import did_you_mean, show
-from .names import WORKFLOW_NAME
+from .names import WORKFLOW_NAME, no_workflow
 from .project import load_project
 from .spec import CACHE_VOLUME, Models
 
@@ -22,6 +23,8 @@ _HERE: Final = Path(__file__).parent
 _EXAMPLES: Final = _HERE / "examples" if (_HERE / "examples").is_dir() else _HERE.parent
 # Its Volume has the name with -models behind it, and Modal takes 64 characters.
 _LONGEST_APP: Final = 57
+# Such as LATIN SMALL LETTER E WITH ACUTE.
+_LATIN: Final = re.compile(r"LATIN SMALL (?:LETTER|LIGATURE) ([A-Z]{1,2})(?: WITH |$)")
 _SCHEMA: Final = re.compile(r"^(# yaml-language-server: \$schema=).*$", re.MULTILINE)
 
 
@@ -35,8 +38,7 @@ def new_project(folder: Path, example: str | None = None) -> dict[Path, str]:
     Raises:
         StartError: when the folder has files of that name, or there is no such example.
     """
-    app = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
-    app = app[:_LONGEST_APP].rstrip("-") or "comfyui"
+    app = app_name(folder)
     files = {
         "gpu.yaml": _settings(app),
         "Makefile": _starter("Makefile").replace("@GENERATOR@", installed_from()),
@@ -59,6 +61,19 @@ def new_project(folder: Path, example: str | None = None) -> dict[Path, str]:
     return {folder / name: text for name, text in files.items()}
 
 
+def app_name(folder: Path) -> str:
+    """Return the name of the app of a new project: its folder's, as far as Modal takes it."""
+    name = unicodedata.normalize("NFKC", folder.resolve().name).casefold()
+    app = re.sub(r"[^a-z0-9]+", "-", "".join(map(_in_ascii, name))).strip("-")
+    return app[:_LONGEST_APP].rstrip("-") or "comfyui"
+
+
+def _in_ascii(character: str) -> str:
+    """Return the letters that a Latin letter is made of: é is e, œ is oe; others stay."""
+    found = _LATIN.match(unicodedata.name(character, ""))
+    return found[1].lower() if found else character
+
+
 def new_workflow(root: Path, name: str, base: str | None = None) -> dict[Path, str]:
     """Return the file of a new workflow: a small one, or one that extends another.
 
@@ -79,10 +94,7 @@ def new_workflow(root: Path, name: str, base: str | None = None) -> dict[Path, s
     if base is not None:
         project, _ = load_project(root)
         if base not in project.workflows:
-            near = did_you_mean(base, project.workflows)
-            raise StartError(
-                f"there is no workflow {show(base)} to extend" + (f"; {near}" if near else "")
-            )
+            raise StartError(no_workflow(base, project.workflows))
         first = text.partition("\n")[0]
         text = (
             f"{first}\n"

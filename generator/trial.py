@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,10 @@ class Trial:
     left_out: tuple[str, ...]
 
 
-def trial(checked: Checked, root: Path, comfyui_url: str | None = None) -> Trial:
-    """Serve `root`/build and send the example of each endpoint to it.
+def trial(
+    checked: Checked, root: Path, comfyui_url: str | None = None, names: Collection[str] = ()
+) -> Trial:
+    """Serve `root`/build and send the example of each endpoint, or of some by name, to it.
 
     Raises:
         TrialError: when the service does not start.
@@ -48,6 +50,8 @@ def trial(checked: Checked, root: Path, comfyui_url: str | None = None) -> Trial
         except ServiceFault as error:
             raise TrialError(str(error)) from error
         for one in checked.workflows:
+            if names and one.workflow.name not in names:
+                continue
             route = one.workflow.route
             if not one.workflow.enabled:
                 left_out.append(f"{route}: it is off (enabled: false)")

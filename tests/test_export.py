@@ -77,7 +77,7 @@ def test_the_chosen_output_alone(capsys: pytest.CaptureFixture[str]) -> None:
         (["flux", "--param", "prompt"], ["NAME=VALUE"]),
         (["flux", "--param", "prompt=a", "--param", "prompt=b"], ["each param once"]),
         (["flux-lora", "--param", "prompt=x"], ["exactly one of lora_id, lora_name"]),
-        (["flx"], ['no workflow "flx": did you mean "flux"?']),
+        (["flx"], ['there is no workflow "flx"; did you mean "flux"?']),
         (["../x"], ["no workflow"]),
         (["workflow"], ["holds no graph"]),
     ],

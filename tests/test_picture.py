@@ -1,5 +1,6 @@
 """Workflows as pictures: what an SVG file of a graph shows, and that it is safe to show."""
 
+from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -121,3 +122,20 @@ def test_a_workflow_that_is_not_there(
     project = str(make_project({"good": GOOD, "other": GOOD}))
     assert main(["graph", "nope", "--project", project]) == 2
     assert 'there is no workflow "nope"; there are good, other' in capsys.readouterr().err
+
+
+def test_several_go_into_a_folder(
+    make_project: MakeProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = make_project({"good": GOOD, "other": GOOD})
+    command = ["graph", "--project", str(project)]
+    folder = tmp_path / "pictures"
+    assert main([*command, "good", "other", "-o", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["good.svg", "other.svg"]
+    (folder / "good.svg").unlink()
+    assert main([*command, "good", "-o", str(folder)]) == 0
+    assert (folder / "good.svg").read_text().startswith("<svg")
+    capsys.readouterr()
+    for options in ([], ["-o", str(folder / "good.svg")]):
+        assert main([*command, "good", "other", *options]) == 2
+        assert "several pictures go into a folder" in capsys.readouterr().err

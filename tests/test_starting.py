@@ -52,6 +52,39 @@ def test_a_folder_with_a_long_name(tmp_path: Path, capsys: pytest.CaptureFixture
     validate(folder, capsys)
 
 
+@pytest.mark.parametrize(
+    ("name", "app"),
+    [
+        ("été", "ete"),
+        ("e\u0301te\u0301", "ete"),
+        ("Grøn Straße", "gron-strasse"),
+        ("Œuvre_2", "oeuvre-2"),
+        ("日本", "comfyui"),
+        ("-x", "x"),
+    ],
+)
+def test_the_name_of_the_app(
+    name: str, app: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / name)]) == 0
+    assert f'its app is "{app}"' in capsys.readouterr().err
+    assert yaml.safe_load((tmp_path / name / "gpu.yaml").read_text())["app"] == app
+    validate(tmp_path / name, capsys)
+
+
+@pytest.mark.parametrize("name", ["-x", "--", "a b", "it's", "$HOME"])
+def test_what_is_printed_can_be_pasted(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.executable", "/no/my python")
+    assert main(["init", "--", name]) == 0
+    command = capsys.readouterr().err.splitlines()[-1].replace("make serve", "make -n serve")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'/no/my python' -m venv" in done.stdout.replace('"', "'")
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_comes_with_its_models_alone(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -88,6 +121,23 @@ def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["init", str(tmp_path)]) == 2
     assert "has files already that a new project has: README.md" in capsys.readouterr().err
     assert written(tmp_path) == {"README.md"}
+
+
+def test_test_takes_the_names_of_workflows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "it"
+    main(["init", str(root), "--quiet"])
+    for name in ("one", "two"):
+        main(["new", name, "--project", str(root), "--quiet"])
+    assert main(["test", "two", "one", "--project", str(root)]) == 0
+    said = capsys.readouterr().err
+    assert re.findall(r"ok    (/\w+)", said) == ["/one", "/two"]
+    assert said.endswith("2 endpoints answered, 0 failed\n")
+    assert main(["test", "tow", "one", "pictures", "--project", str(root)]) == 2
+    said = capsys.readouterr().err
+    assert 'there is no workflow "tow"; did you mean "two"?' in said
+    assert 'there is no workflow "pictures"; did you mean "picture"?' in said
 
 
 def test_an_unknown_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,12 +20,14 @@ from ..console import (
     Project,
     Quiet,
     Shown,
+    by_name,
     counted,
     summary,
 )
 from ..diagnostics import Diagnostic, sorted_once
 from ..graph.catalog import open_catalog, versions
-from ..graph.words import did_you_mean, show
+from ..graph.words import show
+from ..names import no_workflow
 from ..project import CATALOGS, is_project, load_project
 from ..spec import Models
 from .specs import checked_project
@@ -96,12 +98,7 @@ def export(
     from ..export import ExportError, as_json
     from ..export import export as graph_of
 
-    values: dict[str, str] = {}
-    for given in param or ():
-        key, sign, value = given.partition("=")
-        if not sign or key in values:
-            raise CouldNotRunError(f"--param {show(given)}: give each param once, as NAME=VALUE")
-        values[key] = value
+    values = by_name(param)
     code, checked = checked_project(project, Shown.of(format, json, quiet))
     if checked is None:
         return code
@@ -114,11 +111,18 @@ def export(
 
 
 def graph(
-    name: Name,
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME…", help="Of workflows: workflows/NAME.yaml."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="SVG file.", show_default="standard output"
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="SVG file; or a folder, for NAME.svg of each.",
+            show_default="standard output",
         ),
     ] = None,
     project: Project = HERE,
@@ -126,36 +130,43 @@ def graph(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Draw the graph of a workflow as SVG.
+    """Draw the graphs of workflows as SVG.
 
-    Nodes say which params feed them; links have the colours of what they carry.
+    Nodes say which params feed them; links have the colours of what they carry. One picture goes to
+    standard output or a file, several into a folder.
     """
     from ..picture import as_svg
     from ..whole_files import write_all
 
     shown = Shown.of(format, json, quiet)
+    if len(names) > 1 and (out is None or out.is_file()):
+        raise CouldNotRunError("several pictures go into a folder: give one with -o DIR")
     loaded, diagnostics = load_project(project)
-    workflow = loaded.workflows.get(name)
-    if workflow is None:
-        file = f"workflows/{name}.yaml"
-        if faults := [d for d in sorted_once(diagnostics) if d.file == file]:
-            return shown.report(faults)
-        near = did_you_mean(name, loaded.workflows)
-        hint = near or f"there are {', '.join(sorted(loaded.workflows)) or 'none'}"
-        raise CouldNotRunError(f"there is no workflow {show(name)}; {hint}")
-    if not workflow.graph:
-        raise CouldNotRunError(f"workflow {show(name)} holds no graph of its own: callers send it")
+    unread = [name for name in names if name not in loaded.workflows]
+    specs = {f"workflows/{name}.yaml" for name in unread}
+    if faults := [d for d in sorted_once(diagnostics) if d.file in specs]:
+        return shown.report(faults)
+    if unread:
+        raise CouldNotRunError(*(no_workflow(name, loaded.workflows) for name in unread))
+    workflows = [loaded.workflows[name] for name in dict.fromkeys(names)]
+    for workflow in workflows:
+        if not workflow.graph:
+            name = show(workflow.name)
+            raise CouldNotRunError(f"workflow {name} holds no graph of its own: callers send it")
     checked, _ = check(loaded)
     known = {one.workflow.name: one.classes for one in checked.workflows} if checked else {}
-    picture = as_svg(workflow, known.get(name))
+    pictures = [as_svg(workflow, known.get(workflow.name)) for workflow in workflows]
     if out is None:
-        sys.stdout.write(picture)
+        sys.stdout.writelines(pictures)
         return CLEAN
+    is_folder = len(workflows) > 1 or out.is_dir()
+    files = [out / f"{workflow.name}.svg" if is_folder else out for workflow in workflows]
     try:
-        write_all({out: picture})
+        write_all(dict(zip(files, pictures, strict=True)))
     except OSError as error:
         raise CouldNotRunError(f"{out} cannot be written: {error.strerror}") from error
-    shown.say(f"{out}: {counted(len(workflow.graph), 'node')}")
+    for file, workflow in zip(files, workflows, strict=True):
+        shown.say(f"{file}: {counted(len(workflow.graph), 'node')}")
     return CLEAN
 
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..console import CLEAN, FAULTS, CouldNotRunError, Json, Quiet, Shown, refuse
-from ..graph.words import show
+from ..console import CLEAN, FAULTS, CouldNotRunError, Json, Quiet, Shown, by_name, refuse
 
 
 def bench(
@@ -48,15 +47,7 @@ def bench(
     from ..benchmark_report import plot as draw
 
     shown = Shown(quiet=quiet)
-    fixed: dict[str, Any] = {}
-    for given in param or ():
-        name, sign, text = given.partition("=")
-        if not sign or name in fixed:
-            raise CouldNotRunError(f"--param {show(given)}: give each param once, as NAME=VALUE")
-        try:
-            fixed[name] = json_module.loads(text)
-        except ValueError:
-            fixed[name] = text
+    fixed = {name: _value(text) for name, text in by_name(param).items()}
     key = os.environ.get(KEY_VARIABLE, "")
     try:
         with shown.progress("asking") as tell:
@@ -84,3 +75,11 @@ def bench(
     if about["faults"]:
         refuse(*(f"{count} times: {fault}" for fault, count in about["faults"].items()))
     return FAULTS if about["faults"] else CLEAN
+
+
+def _value(text: str) -> Any:
+    """Return what a text is as JSON, or the text."""
+    try:
+        return json_module.loads(text)
+    except ValueError:
+        return text

@@ -29,7 +29,7 @@ def init(
     What it makes passes validate, build and test as it is. Files that are there stay as they are:
     nothing is written when one of them would have to go.
     """
-    from ..starting import StartError, new_project
+    from ..starting import StartError, app_name, new_project
 
     shown = Shown(quiet=quiet)
     try:
@@ -39,8 +39,8 @@ def init(
         raise CouldNotRunError(str(error)) from error
     for path in sorted(files):
         shown.say(f"  {path}")
-    shown.say(f"{folder} is a project. Next:")
-    where = "" if folder.resolve() == Path.cwd() else f"cd {quote(str(folder))} && "
+    shown.say(f"{folder} is a project; its app is {show(app_name(folder))}. Next:")
+    where = "" if folder.resolve() == Path.cwd() else f"cd {_pasted(folder)} && "
     shown.say(f"  {where}make serve PYTHON={quote(sys.executable)}")
     return CLEAN
 
@@ -70,6 +70,12 @@ def new(
     for path in files:
         shown.say(f"{path} answers at {show('/' + name)}; edit it, then: make validate")
     return CLEAN
+
+
+def _pasted(folder: Path) -> str:
+    """Return a folder as a shell takes it; one that begins with a dash is no option then."""
+    text = str(folder)
+    return quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _write(files: dict[Path, str]) -> None:

@@ -18,6 +18,7 @@ from ..console import (
     counted,
     refuse,
 )
+from ..names import no_workflow
 from .specs import render_project
 
 Port = Annotated[
@@ -89,13 +90,17 @@ def watch(
 
 
 def try_all(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME…]", help="Of workflows.", show_default="all of them"),
+    ] = None,
     project: Project = HERE,
     comfyui_url: ComfyuiUrl = None,
     format: FormatOption = Format.TEXT,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Send a request to each endpoint, on this machine, and look at what comes back.
+    """Send a request to each endpoint, or to some, on this machine; look at what comes back.
 
     The requests are the examples of the params. Each reply must have a media type of its endpoint,
     and what it says must be true of its bytes. Endpoints that are off, and those with a required
@@ -107,8 +112,11 @@ def try_all(
     code, checked = render_project(project, project / "build", shown)
     if code != CLEAN or checked is None:
         return code
+    known = [one.workflow.name for one in checked.workflows]
+    if unknown := [name for name in names or () if name not in known]:
+        raise CouldNotRunError(*(no_workflow(name, known) for name in unknown))
     try:
-        found = trial(checked, project, comfyui_url)
+        found = trial(checked, project, comfyui_url, names or ())
     except TrialError as error:
         raise CouldNotRunError(str(error)) from error
     for line in found.passed:
