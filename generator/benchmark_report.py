@@ -9,6 +9,12 @@ from .benchmark import Measured, Sample, percentile
 if TYPE_CHECKING:
     from rich.table import Table
 
+_COLOURS: Final = {
+    "first": "tab:gray",
+    "cold": "tab:blue",
+    "warm": "tab:green",
+    "failed": "tab:red",
+}
 _SHARES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
@@ -89,6 +95,19 @@ def table(found: Measured) -> "Table":
     return shown
 
 
+def series(found: Measured) -> dict[str, tuple[Sample, ...]]:
+    """Return each sample in the group that a plot shows it in; cold and warm are the table's."""
+    good = {
+        "first": tuple(s for s in found.samples[:1] if not s.cold),
+        "cold": found.cold,
+        "warm": found.warm,
+    }
+    return {
+        **{name: tuple(s for s in samples if not s.fault) for name, samples in good.items()},
+        "failed": tuple(s for s in found.samples if s.fault),
+    }
+
+
 def plot(found: Measured, path: Path) -> None:
     """Write a picture of it: how long each request took, and which share took how long.
 
@@ -105,23 +124,19 @@ def plot(found: Measured, path: Path) -> None:
         ) from error
     figure = Figure(figsize=(10, 4), layout="constrained")
     over_time, shares = figure.subplots(1, 2)
-    groups = {
-        "cold": (found.cold, "tab:blue"),
-        "warm": (tuple(s for s in found.samples if not s.cold and not s.fault), "tab:green"),
-        "failed": (tuple(s for s in found.samples if s.fault), "tab:red"),
-    }
-    for name, (samples, colour) in groups.items():
+    for name, samples in series(found).items():
         if samples:
+            label, colour = f"{name} ({len(samples)})", _COLOURS[name]
+            seconds = sorted(s.seconds for s in samples)
             began = [s.began for s in samples]
-            over_time.scatter(began, [s.seconds for s in samples], label=name, c=colour, s=18)
+            over_time.scatter(began, [s.seconds for s in samples], label=label, c=colour, s=18)
+            if name in ("cold", "warm"):
+                steps = [100 * (n + 1) / len(seconds) for n in range(len(seconds))]
+                shares.step(seconds, steps, where="post", color=colour)
     over_time.set(title=f"{found.route}, {found.parallel} at a time")
     over_time.set(xlabel="sent after (s)", ylabel="answered within (s)", ylim=(0, None))
     over_time.legend()
-    ranked = sorted(s.seconds for s in found.samples if not s.fault)
-    if ranked:
-        steps = [100 * (n + 1) / len(ranked) for n in range(len(ranked))]
-        shares.step(ranked, steps, where="post", color="tab:green")
-    shares.set(title="All that succeeded", xlabel="answered within (s)", ylabel="share (%)")
+    shares.set(title="Cold and warm requests", xlabel="answered within (s)", ylabel="share (%)")
     shares.set(xlim=(0, None), ylim=(0, 101))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

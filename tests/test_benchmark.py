@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from generator.benchmark import BenchmarkError, fault_of, percentile, requests_of
+from generator.benchmark import BenchmarkError, benchmark, fault_of, percentile, requests_of
+from generator.benchmark_report import document, series
 from generator.cli import main
 from generator.trial import served
 
@@ -199,6 +201,22 @@ def test_wrong_answers_are_no_success(
     assert sum(found["faults"].values()) == 8
     for words in ("its width is 32", "it is flat", "cannot be decoded", "ran out of memory"):
         assert words in said
+
+
+def test_the_plot_shows_what_the_table_counts(service: tuple[str, type[Answers]]) -> None:
+    """Each request once, and the first as warm in neither."""
+    url, handler = service
+    handler.kinds = ("good", "good", "good", "fails")
+    found = benchmark(url, "", "/it", requests=8, parallel=1)
+    for measured, counts in (
+        (found, {"cold": 1, "warm": 5, "failed": 2}),
+        (replace(found, samples=found.samples[1:]), {"first": 1, "warm": 4, "failed": 2}),
+    ):
+        shown = {name: len(samples) for name, samples in series(measured).items() if samples}
+        assert shown == counts
+        about = document(measured)
+        for name in ("cold", "warm"):
+            assert (about[name] or {"count": 0})["count"] == counts.get(name, 0)
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
