@@ -136,6 +136,20 @@ def test_plan_against_what_is_no_manifest(
         assert name in shown.err
 
 
+def test_plan_without_a_token_says_what_else_there_is(
+    make_project: MakeProject,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As make and as this command take it."""
+    monkeypatch.setattr("generator.deployment.modal_app.has_token", lambda: False)
+    assert main(["plan", "--project", str(make_project({"good": GOOD}))]) == 2
+    said = capsys.readouterr().err
+    assert "this machine has no token of Modal" in said
+    for words in ("make plan AGAINST=manifest.json", "--against manifest.json"):
+        assert words in said
+
+
 @pytest.mark.parametrize("name", ["a b", "-x", "a/b", "x" * 65, "ü"])
 def test_environments_that_are_none(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", f"--env={name}"]) == 2

@@ -99,7 +99,8 @@ def plan(
     if against is None and not has_token():
         raise CouldNotRunError(
             token_step(checked.settings, env),
-            note="or compare with a file: --against manifest.json",
+            note="or compare with a file: make plan AGAINST=manifest.json "
+            "(--against manifest.json of this command)",
         )
     try:
         app = ModalApp(checked.settings.app, env)
