@@ -206,6 +206,27 @@ def test_compressed_bodies_are_not_read(own: Api, encoding: str) -> None:
         ("/flux", '{"prompt": "a", "files": {}}', "#/files", "no such param"),
         ("/flux", '{"prompt": "a", "a/b~c": 1}', "#/a~1b~0c", "no such param"),
         ("/wan2", '{"prompt": "a", "length": 32}', "#/length", "multiple of 4"),
+        ("/flux", '{"prompt": "a", "steps": 0}', "#/steps", "between 1 and 100; it is 0"),
+        ("/flux", '{"prompt": "a", "cfg": 100.5}', "#/cfg", "between 0 and 100; it is 100.5"),
+        (
+            "/flux",
+            '{"prompt": "a", "width": 4097}',
+            "#/width",
+            "between 16 and 2048, a multiple of 8; it is 4097",
+        ),
+        (
+            "/flux",
+            '{"prompt": "a", "width": 4096}',
+            "#/width",
+            "16 and 2048, a multiple of 8; it is 4096",
+        ),
+        ("/flux", f'{{"prompt": "a", "seed": {2**53}}}', "#/seed", f"0 and {2**53 - 1}; it is"),
+        (
+            "/wan2",
+            '{"prompt": "a", "length": -8}',
+            "#/length",
+            "1 and 161, 1 plus a multiple of 4; it is -8",
+        ),
         ("/wan2", '{"prompt": "a", "format": "gif"}', "#/format", "'webp' or 'mp4'"),
         ("/flux-lora", '{"prompt": "a"}', "#", "exactly one of lora_id, lora_name"),
         (

@@ -13,6 +13,7 @@ from generator.check.values import misfit
 from generator.diagnostics import Severity
 from generator.slots import Slot, Template, has_slot, parse
 from generator.spec import Param
+from templates.params import Bounds
 
 from .conftest import ROOT, CheckProject, MakeProject, load_and_check
 from .test_load import Place, loaded, marked
@@ -915,3 +916,18 @@ def test_shipped_bounds(
 ) -> None:
     param = shipped[workflow][name]
     assert (param.minimum, param.maximum) == (minimum, maximum)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "said"),
+    [
+        (Bounds(1, 100), 0, "between 1 and 100; it is 0"),
+        (Bounds(0.0, 1.0), 1.5, "between 0 and 1; it is 1.5"),
+        (Bounds(minimum=1), -3, "at least 1; it is -3"),
+        (Bounds(maximum=1.5), 2.0, "at most 1.5; it is 2"),
+        (Bounds(8, 64, "a multiple of 8"), 65, "between 8 and 64, a multiple of 8; it is 65"),
+        (Bounds(8, 64, "a multiple of 8"), 63, ""),
+    ],
+)
+def test_a_number_is_told_all_of_its_bounds(bounds: Bounds, value: float, said: str) -> None:
+    assert bounds.fault(value) == (f"Input should be {said}" if said else "")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
@@ -11,6 +12,7 @@ from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 from ..graph.words import did_you_mean, printable
+from ..params import Bounds
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -82,6 +84,9 @@ _PLAIN: Final = {
     "model_attributes_type": "the body should be an object",
 }
 
+# Of these pydantic tells the first alone.
+_NUMBERS: Final = frozenset(("greater_than_equal", "less_than_equal", "multiple_of"))
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -149,11 +154,13 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
         return Response(body, self.status, headers, MEDIA_TYPE)
 
 
-def of_validation(error: ValidationError, names: Collection[str]) -> Problem:
-    """Return what is wrong with the params of a request; `names` are those that there are."""
-    details = error.errors(include_input=False, include_url=False)
+def of_validation(
+    error: ValidationError, names: Collection[str], bounds: Mapping[str, Bounds]
+) -> Problem:
+    """Return what is wrong with the params of a request: `names` and `bounds` are of all of them."""
+    details = error.errors(include_url=False)
     # Names are compared for those that will be read; that takes its time.
-    faults = [_fault(d, names if i < _MOST_FAULTS else ()) for i, d in enumerate(details)]
+    faults = [_fault(d, names if i < _MOST_FAULTS else (), bounds) for i, d in enumerate(details)]
     count = f"{len(faults)} faults" if len(faults) > 1 else "one fault"
     return Problem("bad-params", f"{count} in the params: {_first(faults)}", faults)
 
@@ -179,13 +186,25 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
 
-def _fault(detail: ErrorDetails, names: Collection[str]) -> Fault:
+def _fault(detail: ErrorDetails, names: Collection[str], bounds: Mapping[str, Bounds]) -> Fault:
     kind = detail["type"]
     message = _PLAIN.get(kind, detail["msg"])
     if kind == "extra_forbidden" and names:
         near = did_you_mean(str(detail["loc"][-1]), names)
         message += f"; {near}" if near else ""
+    if kind in _NUMBERS and (value := _number(detail["input"])) is not None:
+        ends = bounds.get(str(detail["loc"][-1]), Bounds())
+        message = ends.fault(value) or message
     return Fault(pointer(*detail["loc"]), message, {"code": kind})
+
+
+def _number(value: object) -> float | None:
+    """Return the number that a param of a body, or the text of one in a form, is."""
+    if isinstance(value, str):
+        for read in (int, float):
+            with suppress(ValueError):
+                return read(value)
+    return value if isinstance(value, int | float) else None
 
 
 def _first(faults: Sequence[Fault]) -> str:

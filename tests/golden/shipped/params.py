@@ -4,10 +4,11 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, overload
 
+from annotated_types import Ge, Le, MultipleOf
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -189,6 +190,36 @@ class Options:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a number may be, both ends included; None is no end. `step` says the rest in words."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    step: str = ""
+
+    def fault(self, value: float) -> str:
+        """Say all of it to whoever gave a value that is out of the bounds; "" for any other."""
+        low, high = self.minimum, self.maximum
+        if (low is None or value >= low) and (high is None or value <= high):
+            return ""
+        if low is not None and high is not None:
+            ends = f"between {_plain(low)} and {_plain(high)}"
+        elif low is not None:
+            ends = f"at least {_plain(low)}"
+        else:
+            ends = f"at most {_plain(high)}"
+        step = f", {self.step}" if self.step else ""
+        return f"Input should be {ends}{step}; it is {_plain(value)}"
+
+
+def _plain(number: float | None) -> str:
+    """Return a number as people write it: 1, not 1.0."""
+    if isinstance(number, float) and number.is_integer() and abs(number) < MAX_SEED:
+        return str(int(number))
+    return str(number)
+
+
 def drawn(minimum: int, maximum: int) -> Callable[[], int]:
     """Return a function that draws a seed, both ends included.
 
@@ -236,6 +267,25 @@ def media_fields(model: type[BaseModel]) -> Mapping[str, str]:
 def model_folders(model: type[BaseModel]) -> Mapping[str, str]:
     """Return the attributes of a request model that name model files, with their folders."""
     return {name: mark.folder for name, mark in _marks(model) if isinstance(mark, ModelFile)}
+
+
+@cache
+def number_bounds(model: type[BaseModel]) -> Mapping[str, Bounds]:
+    """Return the bounds of the fields of a request model that have any, by the callers' names."""
+    found: dict[str, Bounds] = {}
+    for name, mark in _marks(model):
+        given = model.model_fields[name].alias or name
+        bounds = found.get(given, Bounds())
+        match mark:
+            case Ge(ge=limit) if isinstance(limit, int | float):
+                found[given] = replace(bounds, minimum=limit)
+            case Le(le=limit) if isinstance(limit, int | float):
+                found[given] = replace(bounds, maximum=limit)
+            case MultipleOf(multiple_of=step):
+                found[given] = replace(bounds, step=f"a multiple of {step}")
+            case Step(step=step, start=start):
+                found[given] = replace(bounds, step=f"{start} plus a multiple of {step}")
+    return found
 
 
 def _marks(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, get_origin
 from pydantic import ValidationError
 
 from ..graph.words import show
-from ..params import SURROGATE, Request, media_fields
+from ..params import SURROGATE, Request, media_fields, number_bounds
 from .bodies import Body, Upload, parse_json
 from .media import MediaError, MediaFile, MediaReader
 from .problems import Fault, Problem, of_validation, pointer
@@ -57,7 +57,7 @@ def read_item(
     try:
         return model.model_validate(values, strict=not body.is_form), uploads
     except ValidationError as error:
-        raise of_validation(error, _names(model).values()) from error
+        raise of_validation(error, _names(model).values(), number_bounds(model)) from error
 
 
 async def read_media(reader: MediaReader, item: R, uploads: Uploads) -> tuple[R, list[MediaFile]]:
