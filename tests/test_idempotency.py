@@ -217,6 +217,45 @@ def test_what_is_refused_leaves_the_key() -> None:
     run(test())
 
 
+def test_a_key_that_is_refused_often_is_as_quick() -> None:
+    """Callers are told to ask again with the same key."""
+
+    class Counting(MemoryTable):
+        reads = 0
+
+        async def get(self, key: str) -> Any:
+            self.reads += 1
+            return await super().get(key)
+
+    async def test() -> None:
+        modal = Modal()
+        modal.table = table = Counting()
+        modal.store = JobStore(table)
+        gateway = modal.gateway()
+        first = replace(WORK, owner="ann", job=new_job_id())
+        await gateway.submit(first, Room(1, 0))
+        reads: list[int] = []
+        for _ in range(30):
+            before = table.reads
+            assert await gateway.keyed("ann", KEY) is None
+            with pytest.raises(NotTakenError):
+                await gateway.submit(keyed(), Room(1, 0))
+            reads.append(table.reads - before)
+        assert max(reads[2:]) == reads[2]
+        work = keyed()
+        assert await gateway.submit(work, ROOM) == work.job
+        assert await gateway.keyed("ann", KEY) == work.job
+        with pytest.raises(NotTakenError):
+            await gateway.keyed("ann", OTHER)
+        # Another gateway, and one that was told nothing of it.
+        assert await modal.gateway().submit(keyed(), ROOM) == work.job
+        [late] = [name for name in table.entries if name.endswith("/last")]
+        del table.entries[late]
+        assert await modal.gateway().submit(keyed(), ROOM) == work.job
+
+    run(test())
+
+
 def test_a_key_is_free_once_its_job_is_kept_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         modal = Modal()

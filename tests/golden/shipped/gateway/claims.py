@@ -4,6 +4,10 @@ Whoever first writes `key/DIGEST/0` takes the key, and calls a worker. One that 
 leaves a claim without a job: once its lease is over, whoever first writes `key/DIGEST/1` takes over,
 and so on. All of them call for the same job, and the job store knows one call of a job; its worker
 turns others away. So the job runs once, also when the first gateway was only slow.
+
+A request that is refused leaves a claim behind, and may be sent again ever so often. `key/DIGEST/last`
+is the number of a late claim: those between the first and it have nothing more to say, and are not
+read again.
 """
 
 import asyncio
@@ -11,7 +15,6 @@ import hashlib
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Final
 
 from ..utils.lasting import lasting
@@ -21,6 +24,7 @@ from .job_store import JobStore
 # Within it, a gateway that has taken a key has called a worker.
 LEASE_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.2
+_LAST: Final = "last"
 # As long as Modal keeps what a call returned.
 _KEPT_SECONDS: Final = 7 * 24 * 3600.0
 
@@ -93,6 +97,7 @@ class Claims:
             if await self._table.put(
                 _name(work.owner, key, found.number), mine, skip_if_exists=True
             ):
+                await self._note(work.owner, key, found.number)
                 return job, True
 
     async def give_up(self, work: Work, key: Key, *, was_refused: bool) -> None:
@@ -109,23 +114,36 @@ class Claims:
 
     async def _find(self, owner: str, key: Key) -> _Found:
         last = _Found(None, 0)
-        for number in count():
+        while True:
+            number = last.number
             claim = await self._table.get(_name(owner, key, number))
             if not isinstance(claim, Claim):
                 return last
-            try:
-                record = await self._jobs.record(claim.job)
-            except UnknownJobError:
-                last = _Found(claim, number + 1)
-                continue
-            is_kept = record.created + _KEPT_SECONDS > time.time()
-            last = _Found(claim, number + 1, is_kept, is_kept)
-            if is_kept:
+            last = await self._judged(claim, number)
+            if last.is_recorded:
                 return last
-        raise AssertionError("count has no end")
+            if number == 0:
+                late = await self._table.get(_name(owner, key, _LAST))
+                # It says which claim to read next, whatever is the last one by now.
+                last = replace(last, number=late if isinstance(late, int) else 1)
+
+    async def _judged(self, claim: Claim, number: int) -> _Found:
+        try:
+            record = await self._jobs.record(claim.job)
+        except UnknownJobError:
+            return _Found(claim, number + 1)
+        is_kept = record.created + _KEPT_SECONDS > time.time()
+        return _Found(claim, number + 1, is_kept, is_kept)
+
+    async def _note(self, owner: str, key: Key, number: int) -> None:
+        """Have others begin with a claim: all before it are lost, refused, or for the same job."""
+        if number:
+            # If nobody is told, they read more.
+            with suppress(BackendUnavailableError):
+                await self._table.put(_name(owner, key, _LAST), number)
 
 
-def _name(owner: str, key: Key, number: int) -> str:
+def _name(owner: str, key: Key, number: int | str) -> str:
     # Neither may be longer than Modal takes, or run into the other.
     digest = hashlib.sha256(f"{owner}\n{key.text}".encode("utf-8", "surrogateescape")).hexdigest()
     return f"key/{digest}/{number}"
