@@ -9,9 +9,12 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-from templates.gateway.backend import BackendUnavailableError, Failure
+from templates.gateway import active_jobs, modal_calls
+from templates.gateway.backend import BackendUnavailableError, Failure, Room
 from templates.gateway.modal_backend import CallLostError
-from templates.gateway.modal_calls import ModalCalls, ModalLists, ModalTable
+from templates.gateway.modal_calls import ModalCalls, ModalLists, ModalTable, VolumeFiles
+
+from .test_modal_backend import WORK, MemoryTable
 
 FAULTS = [
     StreamTerminatedError("Connection lost"),
@@ -29,6 +32,16 @@ class Failing:
     def __getattr__(self, _: str) -> Any:
         async def method(*_: object, **__: object) -> None:
             raise self.error
+
+        return SimpleNamespace(aio=method)
+
+
+class Silent:
+    """An object of Modal's whose methods never return."""
+
+    def __getattr__(self, _: str) -> Any:
+        async def method(*_: object, **__: object) -> None:
+            await asyncio.Event().wait()
 
         return SimpleNamespace(aio=method)
 
@@ -67,6 +80,44 @@ def test_a_lost_connection_is_no_fault_of_the_service(error: Exception) -> None:
     ):
         with pytest.raises(BackendUnavailableError):
             asyncio.run(work)
+
+
+def test_a_gateway_has_less_patience_than_modal(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent: Any = Silent()
+    monkeypatch.setattr(modal_calls, "PATIENCE", 0.05)
+    monkeypatch.setattr(modal.FunctionCall, "from_id", lambda _: silent)
+    for work in (
+        ModalTable(silent, 0.05).get("a"),
+        ModalTable(silent, 0.05).put("a", 1),
+        ModalTable(silent, 0.05).delete("a"),
+        VolumeFiles([silent], 0.05).listing("loras"),
+        ModalCalls({}).cancel("fc-1"),
+    ):
+        with pytest.raises(BackendUnavailableError):
+            asyncio.run(asyncio.wait_for(work, 5))
+
+
+def test_those_who_wait_for_each_other_have_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many requests as there may be are answered in the same time as two."""
+    monkeypatch.setattr(active_jobs, "_TURN_SECONDS", 0.3)
+    silent: Any = Silent()
+
+    async def has_ended(_: str) -> bool:
+        return False
+
+    async def enter(active: active_jobs.ActiveJobs) -> None:
+        with pytest.raises(BackendUnavailableError):
+            await active.enter(WORK, Room(10, 0))
+
+    async def test() -> None:
+        active = active_jobs.ActiveJobs(ModalTable(silent, 0.3), has_ended)
+        async with asyncio.timeout(1.5):
+            await asyncio.gather(*(enter(active) for _ in range(20)))
+        # Whoever has given up has left no turn taken.
+        active._table = MemoryTable()
+        await active.enter(WORK, Room(10, 0))
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=repr)

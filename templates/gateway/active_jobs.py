@@ -7,8 +7,8 @@ place back however it ended, and nobody has to say so.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
 from .backend import BackendUnavailableError, NotTakenError, Room, UnknownJobError, Work
@@ -19,6 +19,8 @@ _ENTRY: Final = "jobs/active"
 _STARTING_SECONDS: Final = 60.0
 # Between two looks at all jobs: each is a question to Modal for each of them.
 _LOOK_SECONDS: Final = 1.0
+# Where Modal does not answer, those that wait for each other would wait ever longer.
+_TURN_SECONDS: Final = 10.0
 
 
 class Active(NamedTuple):
@@ -44,8 +46,9 @@ class ActiveJobs:
 
         Raises:
             NotTakenError: when there is none.
+            BackendUnavailableError: when Modal does not answer those that came before.
         """
-        async with self._lock:
+        async with self._turn():
             # A gateway that takes over from another starts the other's job.
             active = [one for one in await self._read() if one.job != work.job]
             try:
@@ -63,9 +66,21 @@ class ActiveJobs:
         """Take back the place of a job that was not started."""
         # If nobody is told, the next look finds it.
         with suppress(BackendUnavailableError):
-            async with self._lock:
+            async with self._turn():
                 active = await self._read()
                 await self._write([one for one in active if one.job != job])
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise BackendUnavailableError("Modal is slow to answer") from error
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     async def _read(self) -> list[Active]:
         return [Active(*entry) for entry in await self._table.get(_ENTRY) or ()]

@@ -122,7 +122,7 @@ def gateway() -> "FastAPI":
     from .gateway import logs
     from .gateway.job_store import JobStore
     from .gateway.modal_backend import ModalBackend
-    from .gateway.modal_calls import ModalCalls, ModalLists, ModalTable, VolumeFiles
+    from .gateway.modal_calls import PATIENCE, ModalCalls, ModalLists, ModalTable, VolumeFiles
     from .utils.downloads import read_models
 
     logs.configure(log_prompts=config.LOG_PROMPTS)
@@ -131,11 +131,11 @@ def gateway() -> "FastAPI":
     }
     backend = ModalBackend(
         ModalCalls(runs),
-        JobStore(ModalTable(jobs)),
+        JobStore(ModalTable(jobs, PATIENCE)),
         ModalLists(events),
         workers=runs.keys(),
         models=[model.path for model in read_models(HERE / "models.json")],
-        uploads=VolumeFiles([*uploads.values()]),
+        uploads=VolumeFiles([*uploads.values()], PATIENCE),
         journal=new_journal(),
     )
     return create_api(backend)

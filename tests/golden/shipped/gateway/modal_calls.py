@@ -24,6 +24,8 @@ from .uploads import UploadedHeaders, Version
 
 _log = logging.getLogger(__name__)
 
+# How long a gateway waits for an answer to a small question, in seconds.
+PATIENCE: Final = 10.0
 _LIST_SECONDS: Final = 24 * 3600
 # A connection that is lost shows as an exception of the library below Modal's own.
 _NO_ANSWER: Final = (modal.exception.Error, GRPCError, StreamTerminatedError)
@@ -31,10 +33,15 @@ _FAILURES: Final = (*_NO_ANSWER, OSError)
 
 
 class ModalTable:
-    """A `modal.Dict` as the job store's table. Entries go after seven days without use."""
+    """A `modal.Dict` as the job store's table. Entries go after seven days without use.
 
-    def __init__(self, table: "modal.Dict") -> None:
+    `patience` is how long an answer may take, in seconds; None leaves it to Modal's client, which
+    tries for most of a minute.
+    """
+
+    def __init__(self, table: "modal.Dict", patience: float | None = None) -> None:
         self._table = table
+        self._patience = patience
 
     async def get(self, key: str) -> Any:
         """Return the value of a key, or None.
@@ -43,7 +50,8 @@ class ModalTable:
             BackendUnavailableError: when Modal does not answer.
         """
         try:
-            return await self._table.get.aio(key)
+            async with asyncio.timeout(self._patience):
+                return await self._table.get.aio(key)
         except _FAILURES as error:
             raise unavailable(error) from error
 
@@ -54,7 +62,8 @@ class ModalTable:
             BackendUnavailableError: when Modal does not answer.
         """
         try:
-            return await self._table.put.aio(key, value, skip_if_exists=skip_if_exists)
+            async with asyncio.timeout(self._patience):
+                return await self._table.put.aio(key, value, skip_if_exists=skip_if_exists)
         except _FAILURES as error:
             raise unavailable(error) from error
 
@@ -65,8 +74,9 @@ class ModalTable:
             BackendUnavailableError: when Modal does not answer.
         """
         try:
-            # Not every version of Modal takes a default.
-            await self._table.pop.aio(key)
+            async with asyncio.timeout(self._patience):
+                # Not every version of Modal takes a default.
+                await self._table.pop.aio(key)
         except KeyError:
             return
         except _FAILURES as error:
@@ -168,7 +178,8 @@ class ModalCalls:
     async def cancel(self, call: str) -> None:
         """Stop a call, whether it waits or runs."""
         try:
-            await modal.FunctionCall.from_id(call).cancel.aio()
+            async with asyncio.timeout(PATIENCE):
+                await modal.FunctionCall.from_id(call).cancel.aio()
         except modal.exception.NotFoundError:
             return
         except _FAILURES as error:
@@ -178,25 +189,27 @@ class ModalCalls:
 class VolumeFiles:
     """Volumes that hold model files as ComfyUI's models folder does: `loras/NAME`, …
 
-    Containers see a Volume as it was when they started, so it is asked itself.
+    Containers see a Volume as it was when they started, so it is asked itself. `patience` is as
+    ModalTable has it, for a list of files.
     """
 
-    def __init__(self, volumes: "Sequence[modal.Volume]") -> None:
+    def __init__(self, volumes: "Sequence[modal.Volume]", patience: float | None = None) -> None:
         self._volumes = volumes
+        self._patience = patience
         self._headers = UploadedHeaders()
 
     async def listing(self, folder: str) -> Collection[str]:
         """Return the files of a model folder; none when it is not there."""
         found: set[str] = set()
         for volume in self._volumes:
-            found.update(await _files(volume, f"/{folder}"))
+            found.update(await self._files(volume, f"/{folder}"))
         return {path.removeprefix(f"{folder}/") for path in found}
 
     async def files(self) -> Mapping[str, Version]:
         """Return all files by their paths, such as loras/style.safetensors."""
         found: dict[str, Version] = {}
         for volume in self._volumes:
-            found = await _files(volume, "/") | found
+            found = await self._files(volume, "/") | found
         return found
 
     async def families(self, folder: str, name: str) -> Families | None:
@@ -207,16 +220,31 @@ class VolumeFiles:
         """
         path = f"{folder}/{name}"
         for volume in self._volumes:
-            if version := (await _files(volume, f"/{path}")).get(path):
+            if version := (await self._files(volume, f"/{path}")).get(path):
                 return await self._headers.families(path, version, _chunks(volume, path))
         return None
 
     async def fetch(self, path: str, target: Path) -> None:
         """Copy a file to `target`, which appears when it is complete."""
         for volume in self._volumes:
-            if version := (await _files(volume, f"/{path}")).get(path):
+            if version := (await self._files(volume, f"/{path}")).get(path):
                 await _fetch(volume, path, version[0], target)
                 return
+
+    async def _files(self, volume: "modal.Volume", below: str) -> dict[str, Version]:
+        """Return the files below a folder, or a file, by their paths; none when it is not there."""
+        try:
+            async with asyncio.timeout(self._patience):
+                entries = await volume.listdir.aio(below, recursive=True)
+        except (modal.exception.NotFoundError, FileNotFoundError):
+            return {}
+        except _FAILURES as error:
+            raise unavailable(error) from error
+        return {
+            entry.path.lstrip("/"): (entry.size, entry.mtime)
+            for entry in entries
+            if entry.type.name == "FILE"
+        }
 
 
 async def _fetch(volume: "modal.Volume", path: str, size: int, target: Path) -> None:
@@ -238,21 +266,6 @@ async def _chunks(volume: "modal.Volume", path: str) -> AsyncGenerator[bytes, No
             yield chunk
     except _FAILURES as error:
         raise unavailable(error) from error
-
-
-async def _files(volume: "modal.Volume", below: str) -> dict[str, Version]:
-    """Return the files below a folder, or a file, by their paths; none when it is not there."""
-    try:
-        entries = await volume.listdir.aio(below, recursive=True)
-    except (modal.exception.NotFoundError, FileNotFoundError):
-        return {}
-    except _FAILURES as error:
-        raise unavailable(error) from error
-    return {
-        entry.path.lstrip("/"): (entry.size, entry.mtime)
-        for entry in entries
-        if entry.type.name == "FILE"
-    }
 
 
 async def take_no_more_calls() -> None:
