@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from generator.ports import free_port
-from templates.gateway.backend import BackendUnavailableError, Key, Status, Work
+from templates.gateway.backend import BackendUnavailableError, Key, Room, Status, Work
 from templates.gateway.backend import Worker as WorkerState
 from templates.gateway.job_store import CANCELLED, End, JobStore, Record
+from templates.gateway.modal_backend import ModalBackend
 from templates.utils.comfyui import Engine
 from templates.utils.comfyui_errors import EngineFailed, EngineHung, EngineInterrupted
 from templates.utils.comfyui_process import EngineProcess
@@ -29,7 +30,7 @@ from templates.worker import Worker, WorkerSettings
 from templates.worker_models import Uploads, Version
 
 from .conftest import ROOT
-from .test_modal_backend import MemoryLists, MemoryTable
+from .test_modal_backend import MemoryCalls, MemoryLists, MemoryTable
 
 MAIN = f"""\
 import os, sys
@@ -90,6 +91,10 @@ def settings(base: Path, **changes: Any) -> WorkerSettings:
         ),
         **changes,
     )
+
+
+async def refuse(*_: object, **__: object) -> bool:
+    raise BackendUnavailableError("Modal does not answer")
 
 
 def work(
@@ -154,13 +159,11 @@ def test_one_of_two_calls_for_a_job_runs(tmp_path: Path) -> None:
 
 def test_a_run_that_may_be_another_s_is_not_run(tmp_path: Path) -> None:
     async def test(container: Container) -> None:
-        async def put(*_: object, **__: object) -> bool:
-            raise BackendUnavailableError("Modal does not answer")
-
-        container.table.put = put  # type: ignore[method-assign]
+        container.table.put = refuse  # type: ignore[method-assign]
         end = await container.worker.run(replace(WORK, key=Key("a", "b")), "fc-1")
         assert end.failure is not None
         assert end.failure.code == "engine-unreachable"
+        assert not end.is_settled
 
     work(settings(tmp_path), test)
 
@@ -729,12 +732,28 @@ def test_an_upload_that_the_disk_has_no_room_for(tmp_path: Path) -> None:
     work(settings(tmp_path), test, Large())
 
 
-def test_a_result_that_nobody_can_be_told_of_is_returned(tmp_path: Path) -> None:
-    async def test(container: Container) -> None:
-        async def put(*_: object, **__: object) -> bool:
-            raise BackendUnavailableError("Modal does not answer")
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_result_that_nobody_can_be_told_of_is_returned(tmp_path: Path, is_cancelled: bool) -> None:
+    """Gateways settle it: a job that was told cancelled before the table went away stays so."""
 
+    async def test(container: Container) -> None:
+        calls = MemoryCalls()
+        backend = ModalBackend(calls, container.jobs, container.lists, workers=[("l40s", "")])
+        await backend.submit(WORK, Room(10, 0))
+        if is_cancelled:
+            assert (await backend.cancel(JOB)).status is Status.CANCELLED
+        put = container.table.put
+        container.table.put = refuse  # type: ignore[method-assign]
+        end = calls.ends["fc-1"] = await container.worker.run(WORK)
+        assert end.result is not None
+        with pytest.raises(BackendUnavailableError):
+            await backend.wait(JOB, 1)
         container.table.put = put  # type: ignore[method-assign]
-        assert (await container.worker.run(WORK)).status is Status.SUCCEEDED
+        wanted = Status.CANCELLED if is_cancelled else Status.SUCCEEDED
+        for _ in range(2):
+            found = await backend.wait(JOB, 1)
+            assert (found.status, found.result is None) == (wanted, is_cancelled)
+        ends = [e for e in container.table.entries if e.endswith("/end")]
+        assert len(ends) == 1
 
     work(settings(tmp_path), test)

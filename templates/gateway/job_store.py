@@ -64,12 +64,17 @@ class Now:
 @lasting
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a job ended. `result` is there when it succeeded, `failure` when it failed."""
+    """How a job ended. `result` is there when it succeeded, `failure` when it failed.
+
+    One that is not settled is how its worker would end it: the table did not answer, and may have
+    another end.
+    """
 
     status: Status
     result: Result | None = None
     failure: Failure | None = None
     timings: Timings | None = None
+    is_settled: bool = True
 
     @classmethod
     def of(cls, made: Result | Failure) -> "End":

@@ -176,7 +176,7 @@ class ModalBackend:
     async def _end(self, job: str, record: Record, seconds: float) -> End | None:
         """Return how a job ended; None when it has not, after a time."""
         try:
-            return await self._calls.get(record.call, seconds)
+            end = await self._calls.get(record.call, seconds)
         except CallPendingError:
             return None
         except CallLostError as error:
@@ -191,6 +191,15 @@ class ModalBackend:
             if end.status is Status.SUCCEEDED:
                 return End(Status.FAILED, failure=NOT_HANDED_OUT, timings=end.timings)
             return replace(end, timings=told or end.timings)
+        if end.is_settled:
+            return end
+        kept, is_first = await self._jobs.settle(job, replace(end, is_settled=True))
+        if is_first:
+            # Its worker has counted what it took.
+            self.journal.ended(record.subject(job), end.status, None, end.failure)
+        if not kept.is_whole:
+            kept = End.of(NOT_HANDED_OUT)
+        return replace(kept, timings=end.timings)
 
     def events(
         self, job: str, after: int, *, previews: bool = False
@@ -203,21 +212,24 @@ class ModalBackend:
         record = await self._jobs.record(job)
         waited = Timings(queue_seconds=round(max(0.0, time.time() - record.created), 3))
         wanted = replace(CANCELLED, timings=waited)
-        with suppress(CallPendingError, CallLostError, UnknownJobError):
+        with suppress(UnknownJobError):
             # The table may know of no end that its worker could not write.
-            wanted = await self._calls.get(record.call, 0)
+            wanted = await self._end(job, record, 0) or wanted
         end, is_first = await self._jobs.settle(job, wanted)
         if end.status is not Status.CANCELLED:
             raise JobEndedError(job)
-        await self._calls.cancel(record.call)
-        # It is cancelled, whatever its worker makes of that.
-        with suppress(CallPendingError, CallLostError, UnknownJobError):
-            await self._calls.get(record.call, _STOP_SECONDS)
-        # What its run took, its worker has told, and counted.
-        told = (await self._jobs.told(job)).timings
-        if is_first:
-            counted = None if told else end.timings
-            self.journal.ended(record.subject(job), Status.CANCELLED, counted)
+        told: Timings | None = None
+        try:
+            await self._calls.cancel(record.call)
+            # It is cancelled, whatever its worker makes of that.
+            with suppress(CallPendingError, CallLostError, UnknownJobError):
+                await self._calls.get(record.call, _STOP_SECONDS)
+            # What its run took, its worker has told, and counted.
+            told = (await self._jobs.told(job)).timings
+        finally:
+            if is_first:
+                counted = None if told else end.timings
+                self.journal.ended(record.subject(job), Status.CANCELLED, counted)
         return job_of(job, record, replace(CANCELLED, timings=told or end.timings))
 
     async def models(self, folder: str) -> Collection[str] | None:

@@ -250,7 +250,7 @@ class Worker:
             except BackendUnavailableError as error:
                 detail = "nobody could say whether the job runs elsewhere; nothing was run"
                 _log.warning("job %s: %s: %s", work.job, detail, error)
-                return End.of(Failure("engine-unreachable", detail))
+                return replace(End.of(Failure("engine-unreachable", detail)), is_settled=False)
             if not is_first:
                 return CANCELLED
         watch = Watch(work.created, self._starts)
@@ -362,9 +362,10 @@ class Worker:
             settling = self._jobs.settle(work.job, end)
             (kept, is_first), _ = await asyncio.gather(settling, writer.finish())
         except BackendUnavailableError:
-            # What was made is paid for; whoever asks for this call gets it all the same.
+            # What was made is paid for. A gateway ends the job, unless somebody has by now.
             _log.exception("job %s: nobody was told how it ended", work.job)
-            kept, is_first = end, True
+            self._journal.stopped(_subject(work), timings)
+            return replace(end, is_settled=False)
         if is_first:
             self._journal.ended(_subject(work), end.status, timings, end.failure, reason)
         else:

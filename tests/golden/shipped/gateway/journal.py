@@ -78,7 +78,7 @@ class Journal:
         self.usage.add(subject.route, subject.owner, ended(status, timings))
 
     def stopped(self, subject: Subject, timings: Timings) -> None:
-        """Note what a run took whose job had ended before: it was cancelled."""
+        """Note what a run took whose job somebody else has ended, or is to end."""
         event("stopped", **subject.fields(), **_spent(timings))
         self.usage.add(subject.route, subject.owner, of_timings(timings))
 
