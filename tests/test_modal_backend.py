@@ -1,6 +1,7 @@
 """The backend on Modal against calls and a table of this process: how jobs end, and what is known."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -264,6 +265,22 @@ def test_a_call_that_is_lost(is_cancelled: bool) -> None:
                 await modal.backend.cancel(JOB)
 
     run(test())
+
+
+def test_why_a_call_was_lost_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With its job, for whoever looks after the service; callers are told no more than before."""
+
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK, ROOM)
+        modal.calls.ends["fc-1"] = CallLostError(LOST, "InternalFailure: the machine is gone")
+        for gateway in (modal.backend, modal.gateway(), modal.backend):
+            assert (await gateway.wait(JOB, 0)).failure == LOST
+
+    with caplog.at_level(logging.INFO, "templates"):
+        run(test())
+    [told] = [record.__dict__["fields"] for record in caplog.records if record.msg == "failed"]
+    assert (told["job"], told["why"]) == (JOB, "InternalFailure: the machine is gone")
 
 
 def test_a_result_that_is_lost_on_its_way() -> None:

@@ -9,7 +9,7 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-from templates.gateway import active_jobs, modal_calls
+from templates.gateway import active_jobs, logs, modal_calls
 from templates.gateway.backend import BackendUnavailableError, Failure, Room
 from templates.gateway.modal_backend import CallLostError
 from templates.gateway.modal_calls import ModalCalls, ModalLists, ModalTable, VolumeFiles
@@ -26,7 +26,7 @@ FAULTS = [
 class Failing:
     """An object of Modal's whose methods all raise."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
     def __getattr__(self, _: str) -> Any:
@@ -134,3 +134,35 @@ def test_what_a_worker_raises_ends_its_job(monkeypatch: pytest.MonkeyPatch) -> N
         asyncio.run(ModalCalls({}).get("fc-1", 0))
     assert isinstance(lost.value.failure, Failure)
     assert lost.value.failure.code == "internal-error"
+
+
+SAID = "ValueError('no face in a red fox')"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (modal.exception.RemoteError(SAID), "RemoteError: ValueError(…"),
+        (modal.exception.RemoteError("the workspace has no budget"), "the workspace has no budget"),
+        (modal.exception.InternalFailure("the machine is gone"), "the machine is gone"),
+        (modal.exception.ExecutionError(f"it is no pickle:\n{SAID}"), "it is no pickle:"),
+        (modal.exception.FunctionTimeoutError("after 660 s"), "after 660 s"),
+        (modal.exception.InputCancellation(), "InputCancellation"),
+    ],
+    ids=repr,
+)
+def test_why_a_call_was_lost_is_for_the_log(
+    error: BaseException, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what Modal says, but nothing that a worker said: that may be of a prompt."""
+    monkeypatch.setattr(modal.FunctionCall, "from_id", lambda _: Failing(error))
+    with pytest.raises(CallLostError) as lost:
+        asyncio.run(ModalCalls({}).get("fc-1", 0))
+    assert lost.value.why is not None
+    assert lost.value.why.startswith(type(error).__name__)
+    assert why in lost.value.why
+    assert "fox" not in lost.value.why
+    monkeypatch.setattr(logs, "shows_prompts", lambda: True)
+    with pytest.raises(CallLostError) as lost:
+        asyncio.run(ModalCalls({}).get("fc-1", 0))
+    assert str(error) in str(lost.value.why)

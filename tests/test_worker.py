@@ -629,6 +629,30 @@ def test_comfyui_downloads_no_models(tmp_path: Path) -> None:
 ROUTE = {"enabled": True, "gpu": "l40s", "group": None, "classes": ["KSampler"], "models": ["a"]}
 
 
+def write_build(build: Path, routes: dict[str, Any], models: list[dict[str, Any]]) -> None:
+    """Write what a worker reads of a build."""
+    catalogs = build / "graph" / "catalogs"
+    catalogs.mkdir(parents=True)
+    shutil.copy(ROOT / "generator/catalogs/comfyui-0.3.71.jsonl", catalogs)
+    (build / "manifest.json").write_text(json.dumps({"routes": routes}), "utf-8")
+    (build / "models.json").write_text(json.dumps(models), "utf-8")
+
+
+def settings_of(build: Path, profile: str, group: str) -> WorkerSettings:
+    return WorkerSettings.of_build(
+        build,
+        profile,
+        group,
+        version="0.3.71",
+        directory=Path("/comfyui"),
+        port=free_port(),
+        flags=[],
+        places=Places(build),
+        prices={},
+        start_timeout=9.0,
+    )
+
+
 def test_the_settings_of_a_build(tmp_path: Path) -> None:
     """A worker needs what its own routes do: those of its profile and group that are on."""
     routes = {
@@ -638,29 +662,15 @@ def test_the_settings_of_a_build(tmp_path: Path) -> None:
         "/large": ROUTE | {"gpu": "h100", "classes": ["Large"], "models": ["large"]},
         "/apart": ROUTE | {"group": "apart", "classes": ["Apart"], "models": ["b"]},
     }
-    (tmp_path / "manifest.json").write_text(json.dumps({"routes": routes}), "utf-8")
     models = [
         {"name": name, "path": f"vae/{name}", "source": {"hf": "a/b", "file": name}}
         for name in ("a", "b", "off", "large")
     ]
-    (tmp_path / "models.json").write_text(json.dumps(models), "utf-8")
-    catalogs = tmp_path / "graph" / "catalogs"
-    catalogs.mkdir(parents=True)
-    shutil.copy(ROOT / "generator/catalogs/comfyui-0.3.71.jsonl", catalogs)
+    write_build(tmp_path, routes, models)
 
     def of(profile: str, group: str) -> tuple[set[str], set[str]]:
-        said = WorkerSettings.of_build(
-            tmp_path,
-            profile,
-            group,
-            version="0.3.71",
-            directory=Path("/comfyui"),
-            port=8188,
-            flags=[],
-            places=Places(tmp_path),
-            prices={},
-            start_timeout=9.0,
-        )
+        said = settings_of(tmp_path, profile, group)
+        assert said.fault is None
         assert (said.profile, said.group, said.start_timeout) == (profile, group, 9.0)
         assert said.catalog is not None
         assert said.catalog.get("KSampler", ())
@@ -669,6 +679,39 @@ def test_the_settings_of_a_build(tmp_path: Path) -> None:
     assert of("l40s", "") == ({"KSampler", "VAEDecode"}, {"a", "b"})
     assert of("l40s", "apart") == ({"Apart"}, {"b"})
     assert of("h100", "") == ({"Large"}, {"large"})
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("manifest.json", "{", "manifest.json of the build cannot be used: JSONDecodeError"),
+        ("manifest.json", '{"routes": {"/a": {}}}', "manifest.json of the build cannot be used"),
+        ("models.json", None, "models.json of the build cannot be used: FileNotFoundError"),
+        ("models.json", '[{"nom": "a"}]', "models.json of the build cannot be used: TypeError"),
+        ("graph/catalogs", None, "graph/catalogs of the build cannot be used: FileNotFoundError"),
+    ],
+)
+def test_a_build_that_cannot_be_read(
+    tmp_path: Path, file: str, text: str | None, reason: str
+) -> None:
+    """It is a start that fails as any other: the first call says why, and the container retires."""
+
+    async def test(container: Container) -> None:
+        end = await container.worker.run(WORK)
+        assert end.failure is not None
+        assert (end.failure.code, container.retired) == ("engine-not-started", 1)
+        assert reason in end.failure.detail
+        assert reason in str((await container.state()).last_error)
+
+    build = tmp_path / "build"
+    write_build(build, {"/one": ROUTE | {"models": []}}, [])
+    if text is not None:
+        (build / file).write_text(text, "utf-8")
+    elif (build / file).is_dir():
+        shutil.rmtree(build / file)
+    else:
+        (build / file).unlink()
+    work(settings_of(build, "l40s", ""), test)
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -733,7 +776,9 @@ def test_an_upload_that_the_disk_has_no_room_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_a_result_that_nobody_can_be_told_of_is_returned(tmp_path: Path, is_cancelled: bool) -> None:
+def test_a_result_that_nobody_can_be_told_of_is_returned(
+    tmp_path: Path, is_cancelled: bool
+) -> None:
     """Gateways settle it: a job that was told cancelled before the table went away stays so."""
 
     async def test(container: Container) -> None:

@@ -43,6 +43,11 @@ def lack_class(project: Project) -> None:
     project.replace("build/manifest.json", ('"EmptyImage"', '"EmptyImageX"'))
 
 
+def lack_entry(project: Project) -> None:
+    """Break the manifest where gateways do not look."""
+    project.replace("build/manifest.json", ('"models": []', '"model": []'))
+
+
 def lack_model(project: Project) -> None:
     """Declare one, which nobody has downloaded."""
     (project.folder / "models.yaml").write_text(DOWNLOADED, "utf-8")
@@ -55,6 +60,7 @@ def lack_model(project: Project) -> None:
     [
         (break_engine, "no CUDA device"),
         (lack_class, "EmptyImageX"),
+        (lack_entry, "manifest.json of the build cannot be used: KeyError: 'models'"),
         (lack_model, "model model"),
     ],
 )

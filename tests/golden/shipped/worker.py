@@ -72,7 +72,8 @@ class WorkerSettings:
     It runs the work for `profile` and `group`. `directory` is ComfyUI's. `classes` are the node
     classes that the specs need, `models` the model files. `places` says where those lie, the Volumes
     of uploaded ones among them. `prices` are USD per second by GPU. `start_timeout` is in seconds, for
-    all that comes before the first run. `catalog` has the schemas of the node classes.
+    all that comes before the first run. `catalog` has the schemas of the node classes. A `fault` is
+    why the build does not say all that: no start can mend it.
     """
 
     profile: str
@@ -86,6 +87,7 @@ class WorkerSettings:
     prices: Mapping[str, float]
     start_timeout: float
     catalog: Catalog | None = None
+    fault: Exception | None = None
 
     @classmethod
     def of_build(
@@ -104,30 +106,43 @@ class WorkerSettings:
     ) -> Self:
         """Return the settings for a profile and a group of a build, which says what they need.
 
-        `build` is the folder of the app, `version` ComfyUI's. Routes that are off need nothing.
-
-        Raises:
-            OSError, ValueError, LookupError: when the build is not whole.
+        `build` is the folder of the app, `version` ComfyUI's. Routes that are off need nothing. A
+        build that cannot be read is told by the worker's start, as all that keeps it from work.
         """
-        manifest: Any = json.loads((build / "manifest.json").read_text("utf-8"))
-        routes = [
-            route
-            for route in manifest["routes"].values()
-            if route["enabled"] and (route["gpu"], route["group"] or "") == (profile, group)
-        ]
-        models = {name for route in routes for name in route["models"]}
+        classes: set[str] = set()
+        models: list[ModelFile] = []
+        catalog, fault = None, None
+        file = "manifest.json"
+        try:
+            manifest: Any = json.loads((build / file).read_text("utf-8"))
+            routes = [
+                route
+                for route in manifest["routes"].values()
+                if route["enabled"] and (route["gpu"], route["group"] or "") == (profile, group)
+            ]
+            classes = {name for route in routes for name in route["classes"]}
+            wanted = {name for route in routes for name in route["models"]}
+            file = "models.json"
+            models = [model for model in read_models(build / file) if model.name in wanted]
+            file = "graph/catalogs"
+            catalog = open_catalog(build / file, version=version)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            fault = BuildError(f"{file} of the build cannot be used: {said}")
+            fault.__cause__ = error
         return cls(
             profile,
             group,
             directory=directory,
             port=port,
             flags=flags,
-            classes={name for route in routes for name in route["classes"]},
-            models=[m for m in read_models(build / "models.json") if m.name in models],
+            classes=classes,
+            models=models,
             places=places,
             prices=prices,
             start_timeout=start_timeout,
-            catalog=open_catalog(build / "graph" / "catalogs", version=version),
+            catalog=catalog,
+            fault=fault,
         )
 
     @property
@@ -143,6 +158,10 @@ class WorkerSettings:
             *(sys.executable, "main.py", "--listen", HOST, "--port", str(self.port)),
             *("--disable-auto-launch", "--disable-api-nodes", *self.flags),
         ]
+
+
+class BuildError(Exception):
+    """A file of the build is not there, or not what it should be; the text says which."""
 
 
 class StartError(Exception):
@@ -213,6 +232,8 @@ class Worker:
         """
         self._starts.begin()
         try:
+            if self._settings.fault is not None:
+                raise self._settings.fault
             await self._take_steps(
                 ("placing model files", self._place_models),
                 ("starting ComfyUI", self._start_engine),

@@ -43,11 +43,12 @@ class CallPendingError(Exception):
 
 
 class CallLostError(Exception):
-    """A call ended without a result; `failure` says why."""
+    """A call ended without a result; `failure` says why, and `why` what the log may say more."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, why: str | None = None) -> None:
         super().__init__(failure.detail)
         self.failure = failure
+        self.why = why
 
 
 class Calls(Protocol):
@@ -187,7 +188,8 @@ class ModalBackend:
             if is_first:
                 # A worker that was told to stop has counted what it took.
                 counted = None if error.failure.code == "engine-interrupted" else told
-                self.journal.ended(record.subject(job), Status.FAILED, counted, error.failure)
+                subject = record.subject(job)
+                self.journal.ended(subject, Status.FAILED, counted, error.failure, error.why)
             if end.status is Status.SUCCEEDED:
                 return End(Status.FAILED, failure=NOT_HANDED_OUT, timings=end.timings)
             return replace(end, timings=told or end.timings)
