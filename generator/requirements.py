@@ -5,30 +5,49 @@ models.yaml says of them, and the requirements.txt in their repositories.
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, NamedTuple
 
 from uv import find_uv_bin
 
-from templates.image_build.requirements import lines_of, overrides, replacements, suspects
+from templates.image_build.requirements import (
+    REQUIREMENTS,
+    lines_of,
+    overrides,
+    read_files,
+    replacements,
+    suspects,
+)
 
 COMFYUI_GIT: Final = "https://github.com/comfyanonymous/ComfyUI"
 
 _SECONDS: Final = 900
+_ITS: Final = f"its {REQUIREMENTS}"
+_INSTEAD: Final = "a fork of it can ask for packages instead"
+# What is installed from there is not what the lock would name.
+_ON_DISK: Final = re.compile(r"-e\b|--editable\b|[./~]|[^#;]*\bfile:")
 
 
 class RequirementsError(RuntimeError):
     """The packages cannot be resolved; the text says why."""
 
 
-def requirements_at(git: str, commit: str) -> str:
-    """Return the requirements.txt of a repository at a commit, "" when it has none.
+class Requirements(NamedTuple):
+    """Texts of requirements, and of constraints: bounds for what others ask for."""
+
+    wanted: str = ""
+    constraints: str = ""
+
+
+def requirements_at(git: str, commit: str) -> Requirements:
+    """Return what the requirements.txt of a repository asks for at a commit, and what it names.
 
     Raises:
-        RequirementsError: when there is no such repository or commit.
+        RequirementsError: when there is no such repository or commit, or a lock cannot hold that.
     """
     with TemporaryDirectory(prefix="lock-") as folder:
         run = _Git(Path(folder))
@@ -41,13 +60,34 @@ def requirements_at(git: str, commit: str) -> str:
             if "not our ref" in str(error):
                 raise RequirementsError(f"{git} has no commit {commit}") from error
             raise RequirementsError(f"{git} cannot be read: {error}") from error
-        if not run("ls-tree", "--name-only", commit, "requirements.txt").strip():
-            return ""
-        return run("show", f"{commit}:requirements.txt")
+
+        def is_there(path: str) -> bool:
+            return bool(run("ls-tree", "--name-only", commit, path).strip())
+
+        def read(path: str) -> str:
+            if "://" in path or path.startswith(("/", "..")):
+                raise RequirementsError(f"{_ITS} names {path}, which is not in the repository")
+            if not is_there(path):
+                raise RequirementsError(f"{_ITS} names {path}, which is not there")
+            text = run("show", f"{commit}:{path}")
+            if not text.isascii() and "\udc80" <= max(text) <= "\udcff":
+                raise RequirementsError(f"its {path} is no UTF-8")
+            return text
+
+        if not is_there(REQUIREMENTS):
+            return Requirements()
+        try:
+            wanted, constraints = read_files(read)
+            for line in wanted:
+                if _ON_DISK.match(line):
+                    raise RequirementsError(f"{_ITS} asks for {line}, a folder or file")
+        except RequirementsError as error:
+            raise RequirementsError(f"{git}: {error}; {_INSTEAD}") from error
+        return Requirements("\n".join(wanted), "\n".join(constraints))
 
 
 def compiled(
-    wanted: Mapping[str, str],
+    wanted: Mapping[str, Requirements],
     python: str,
     locked: Sequence[str],
     update: Collection[str],
@@ -55,27 +95,30 @@ def compiled(
 ) -> tuple[str, ...]:
     """Return all packages that an image needs, each at one version, sorted.
 
-    `wanted` are texts of requirements by whose they are. What `locked` says is kept where it fits,
+    `wanted` are requirements by whose they are. What `locked` says is kept where it fits,
     but for the packages in `update`. Of packages that are builds of one library, the one is taken
     that the image takes.
 
     Raises:
         RequirementsError: when no versions fit together.
     """
-    asked = {owner: lines_of(text) for owner, text in wanted.items()}
+    asked = {owner: lines_of(one.wanted) for owner, one in wanted.items()}
     with TemporaryDirectory(prefix="lock-") as name:
         folder = Path(name)
-        texts = [*wanted.values(), "\n".join(replacements(asked))]
+        texts = [*(one.wanted for one in wanted.values()), "\n".join(replacements(asked))]
         inputs = [folder / f"{number}.in" for number in range(len(texts))]
         for path, text in zip(inputs, texts, strict=True):
             path.write_text(f"{text}\n", "utf-8")
         (folder / "overrides").write_text("\n".join(overrides(asked)), "utf-8")
+        constraints = "\n".join(one.constraints for one in wanted.values())
+        (folder / "constraints").write_text(constraints, "utf-8")
         output = folder / "requirements.txt"
         output.write_text("".join(f"{line}\n" for line in locked), "utf-8")
         command = [
             *(find_uv_bin(), "pip", "compile", "--quiet", "--no-progress", "--color=never"),
             *("--no-header", "--no-annotate", "--python-platform=linux"),
             *(f"--python-version={python}", f"--overrides={folder / 'overrides'}"),
+            f"--constraints={folder / 'constraints'}",
             *(f"--upgrade-package={package}" for package in update),
             *(f"--output-file={output}", *map(str, inputs)),
         ]
@@ -102,7 +145,14 @@ def _run(command: list[str], cwd: Path, env: Mapping[str, str]) -> str:
     """Run a command and return what it prints; what it says goes into the error."""
     try:
         done = subprocess.run(
-            command, cwd=cwd, env=env, capture_output=True, text=True, timeout=_SECONDS, check=False
+            command,
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=_SECONDS,
+            check=False,
         )
     except FileNotFoundError as error:
         raise RequirementsError(f"{command[0]} is not installed") from error

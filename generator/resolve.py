@@ -33,6 +33,7 @@ from .lock import (
 )
 from .requirements import (
     COMFYUI_GIT,
+    Requirements,
     RequirementsError,
     compiled,
     requirements_at,
@@ -216,14 +217,17 @@ class _Resolver:
                 # In the versions of the workers, so that their layer of requirements has less to do.
                 known, update = next(iter(requirements.values())), ()
             elif group == GATEWAY:
-                app = (r for r in settings.requirements if name_of(r) != COMFY_CLI)
-                wanted = {"gpu.yaml": "\n".join(app)}
+                app = tuple(r for r in settings.requirements if name_of(r) != COMFY_CLI)
+                wanted = {"gpu.yaml": Requirements("\n".join(app))}
                 # Gateways and workers are to have the same versions, for they share records.
                 known = next(iter(requirements.values()))
             elif texts.keys() >= {"", *(pack.name for pack in groups[group])}:
-                wanted = {"gpu.yaml": "\n".join(settings.requirements), "ComfyUI": texts[""]}
+                app = settings.requirements
+                wanted = {"gpu.yaml": Requirements("\n".join(app)), "ComfyUI": texts[""]}
                 for pack in groups[group]:
-                    wanted[pack.name] = "\n".join((*pack.pip, texts[pack.name]))
+                    own = texts[pack.name]
+                    lines = "\n".join((*pack.pip, own.wanted))
+                    wanted[pack.name] = own._replace(wanted=lines)
             else:
                 continue
             try:
@@ -237,8 +241,8 @@ class _Resolver:
         names = {name_of(line) for line in self.old.requirements.get(group, ())}
         return self.old.resolved.get(group) != inputs or not names.isdisjoint(self.update)
 
-    def _texts(self, used: Collection[str], has_comfyui: bool) -> dict[str, str]:
-        """Return the requirements.txt of packs by their names, and of ComfyUI by "".
+    def _texts(self, used: Collection[str], has_comfyui: bool) -> dict[str, Requirements]:
+        """Return the requirements of packs by their names, and of ComfyUI by "".
 
         The packs are those in use, and those whose commit is to be locked.
         """
@@ -249,10 +253,13 @@ class _Resolver:
             if name in used or self.old.packs.get(name) != _locked_pack(pack):
                 wanted[name] = (pack.git, pack.commit, pack.at.mapping["commit"])
         found = _each(lambda name: requirements_at(*wanted[name][:2]), wanted, self.tell)
-        for name, text in found.items():
-            if not isinstance(text, str):
-                self.faults.append(_unresolved(wanted[name][2], str(text)))
-        return {name: text for name, text in found.items() if isinstance(text, str)}
+        texts: dict[str, Requirements] = {}
+        for name, one in found.items():
+            if isinstance(one, Requirements):
+                texts[name] = one
+            else:
+                self.faults.append(_unresolved(wanted[name][2], str(one)))
+        return texts
 
 
 def _each(

@@ -37,7 +37,7 @@ class Sources:
         folder = self.repositories / name
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
-            (folder / file.replace("_", ".")).write_text(text)
+            (folder / file.replace("_", ".")).write_text(text, "utf-8")
         _git(folder, "init", "--quiet")
         _git(folder, "add", "--all")
         _git(folder, "commit", "--quiet", "--allow-empty", "--message=x")

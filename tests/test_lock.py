@@ -12,6 +12,7 @@ from generator.check.image import PACKAGES
 from generator.cli import main
 from generator.lock import Lock, LockedModel, parse, text_of
 from generator.render import render
+from templates.image_build.requirements import read_asked
 from templates.utils import patience
 
 from .conftest import MakeProject, load_and_check
@@ -566,6 +567,86 @@ def test_packs_bring_their_requirements(
     assert lock() == 0
     assert "requirement extra==1.0\n" in text(project)
     assert "late" not in text(project)
+
+
+def write_pack(project: Path, sources: Sources, **files: str) -> None:
+    """Commit files to the pack, and pin that commit."""
+    commit = sources.commit("city96/ComfyUI-GGUF", **files)
+    models = (project / "models.yaml").read_text()
+    (project / "models.yaml").write_text(re.sub("commit: .{40}", f"commit: {commit}", models))
+
+
+def test_files_that_requirements_name_are_read(
+    project: Path, lock: Callable[..., int], sources: Sources
+) -> None:
+    """At the same commit, from where they are named; constraints bound all, and ask for nothing."""
+    for name in ("extra", "inner", "bound", "unasked"):
+        sources.wheel(name, "1.0")
+        sources.wheel(name, "2.0")
+    (sources.repositories / "city96" / "ComfyUI-GGUF" / "more").mkdir()
+    write_pack(
+        project,
+        sources,
+        requirements_txt="\ufeff-r more/extra.txt # all of it\nbound\n--constraint=bounds.txt\n",
+        **{
+            "more/extra.txt": "extra \\\n  ==1.0\n--requirement inner.txt\n-r ../requirements.txt\n",
+            "more/inner.txt": "inner<2\n",
+            "bounds.txt": "bound<2\nunasked<2\n",
+        },
+    )
+    assert lock() == 0
+    found = {line.split()[1] for line in requirements(project)}
+    assert {"extra==1.0", "inner==1.0", "bound==1.0"} <= found
+    assert "unasked" not in text(project)
+    # As the image does it, which reads the files where they lie.
+    (project / "custom_nodes").mkdir()
+    (sources.repositories / "city96" / "ComfyUI-GGUF").rename(project / "custom_nodes" / "it")
+    asked = read_asked(project, [])["it"]
+    assert asked == ["extra    ==1.0", "inner<2", "bound"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("-e .", "requirements.txt asks for -e ., a folder or file"),
+        ("--editable=./inner", "requirements.txt asks for --editable=./inner, a folder or file"),
+        ("./wheels/one.whl", "requirements.txt asks for ./wheels/one.whl, a folder or file"),
+        ("one @ file:///one.whl", "requirements.txt asks for one @ file:///one.whl, a folder or"),
+        ("-r missing.txt", "requirements.txt names missing.txt, which is not there"),
+        (
+            "-r ../outside.txt",
+            "requirements.txt names ../outside.txt, which is not in the repository",
+        ),
+        ("-c https://example.com/c.txt", "names https://example.com/c.txt, which is not in the"),
+    ],
+)
+def test_requirements_that_no_lock_can_hold(
+    project: Path,
+    lock: Callable[..., int],
+    sources: Sources,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    reason: str,
+) -> None:
+    write_pack(project, sources, requirements_txt=f"{line}\n")
+    assert lock() == 1
+    [found] = unresolved(capsys.readouterr().out)
+    assert reason in found
+    assert found.startswith("https://github.com/city96/ComfyUI-GGUF: ")
+    assert "; a fork of it can ask for packages instead" in found
+
+
+def test_requirements_in_no_known_encoding(
+    project: Path, lock: Callable[..., int], sources: Sources, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sources.repositories / "city96" / "ComfyUI-GGUF" / "requirements.txt"
+    path.write_bytes("gguf\n".encode("utf-16"))
+    write_pack(project, sources)
+    assert lock() == 1
+    [found] = unresolved(capsys.readouterr().out)
+    assert found.startswith(
+        "https://github.com/city96/ComfyUI-GGUF: its requirements.txt is no UTF-8"
+    )
 
 
 def test_requirements_that_clash(

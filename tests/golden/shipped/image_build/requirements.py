@@ -7,14 +7,17 @@ are different builds of one library and write the same files: whichever is insta
 other. Of those, one is installed, in place of all.
 """
 
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+
+REQUIREMENTS: Final = "requirements.txt"
 
 # Builds of one library; the first that anybody asks for takes the place of the others.
 _SAME: Final[tuple[tuple[str, ...], ...]] = (
@@ -34,6 +37,10 @@ _BETTER: Final[Mapping[str, str]] = {
 # What packs disagree on most; named when there is no solution.
 _SUSPECTS: Final = ("numpy", "torch", "transformers", "huggingface-hub", "protobuf", "pillow")
 _NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+# https://pip.pypa.io/en/stable/reference/requirements-file-format/
+_NAMED_FILE: Final = re.compile(
+    r"(-r|--requirement(?=[\s=])|(?P<constraint>-c|--constraint(?=[\s=])))\s*=?\s*(?P<name>.+)"
+)
 _SPECIFIER: Final = re.compile(r"[<>=!~][^;#@\s][^;#]*")
 
 Asked = Mapping[str, Sequence[str]]
@@ -42,10 +49,9 @@ Asked = Mapping[str, Sequence[str]]
 
 def read_asked(directory: Path, requirements: Sequence[str]) -> dict[str, list[str]]:
     """Return what ComfyUI and the packs below it ask for, and what else is wanted."""
-    path = directory / "requirements.txt"
-    asked = {"ComfyUI": lines_of(path.read_text("utf-8")) if path.is_file() else []}
+    asked = {"ComfyUI": _wanted_in(directory)}
     for path in sorted((directory / "custom_nodes").glob("*/requirements.txt")):
-        asked[path.parent.name] = lines_of(path.read_text("utf-8"))
+        asked[path.parent.name] = _wanted_in(path.parent)
     asked["gpu.yaml and models.yaml"] = list(requirements)
     return asked
 
@@ -114,8 +120,34 @@ def name_of(line: str) -> str:
 
 def lines_of(text: str) -> list[str]:
     """Return the requirements in the text of a file, without comments and options."""
-    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
+    return [line for line in _lines(text) if not line.startswith("-")]
+
+
+def read_files(read: Callable[[str], str]) -> tuple[list[str], list[str]]:
+    """Return the lines of requirements.txt and of the files that it names, and of constraints.
+
+    `read` returns the text of a file by its path, from where requirements.txt is. Options stay.
+    """
+    seen: set[str] = set()
+    wanted: list[str] = []
+    constraints: list[str] = []
+
+    def add(path: str, found: list[str]) -> None:
+        if path in seen:
+            return
+        seen.add(path)
+        for line in _lines(read(path)):
+            match = _NAMED_FILE.fullmatch(line)
+            if match is None:
+                found.append(line)
+                continue
+            name = match["name"].strip("\"'")
+            if "://" not in name:
+                name = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
+            add(name, constraints if match["constraint"] else found)
+
+    add(REQUIREMENTS, wanted)
+    return wanted, constraints
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -144,6 +176,24 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("error: no installation has all that is asked for\n")
         sys.stderr.writelines(f"  {line}\n" for line in suspects(asked))
     return status
+
+
+def _wanted_in(folder: Path) -> list[str]:
+    """Return the requirements of a folder; what cannot be read, uv says of it."""
+
+    def read(name: str) -> str:
+        path = folder / name
+        return path.read_text("utf-8-sig", "replace") if path.is_file() else ""
+
+    wanted, _ = read_files(read)
+    return lines_of("\n".join(wanted))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines that say something, without comments; a backslash goes on with the next."""
+    joined = text.removeprefix("\ufeff").replace("\\\r\n", " ").replace("\\\n", " ")
+    lines = (line.partition(" #")[0].strip() for line in joined.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _all(asked: Asked) -> Iterable[str]:
