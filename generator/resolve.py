@@ -76,7 +76,7 @@ def resolve(
         UnknownNameError: when there is no such model or package.
     """
     _check_names(checked, old, update)
-    key = os.environ.get("CIVITAI_API_KEY", "")
+    key = os.environ.get("CIVITAI_API_KEY", "").strip()
     with Hub.from_environment(own_token()) as hub:
         resolver = _Resolver(root, checked, old, hub, tell, key, update)
         return resolver.resolve(), resolver.faults

@@ -411,6 +411,34 @@ def test_no_token_is_taken_from_the_machine(
     assert {a.authorization for a in hub.asked} == {""}
 
 
+@pytest.mark.parametrize("token", ["hf_tok€n", "hf_one\nhf_two", "hf_x\x7f"])
+def test_a_token_that_cannot_be_sent(hub: HubServer, places: Places, token: str) -> None:
+    """It is said at once, and asked for of nobody."""
+    at_hub = ModelFile("a", "vae/a", {"hf": "acme/any", "file": "a"}, "0" * 40)
+    with pytest.raises(DownloadError) as failed:
+        download([at_hub], places, hf_token=token)
+    [reason] = failed.value.reasons
+    place = next(n for n, letter in enumerate(token, 1) if not "!" <= letter <= "~")
+    assert reason == (
+        f"model a: HF_TOKEN is no token: character {place} of {len(token)} is none that a token has; "
+        "copy it again"
+    )
+    at_civitai = ModelFile("b", "vae/b", {"url": "https://civitai.com/b"}, sha256="0" * 64)
+    with pytest.raises(DownloadError) as failed:
+        download([at_civitai], places, civitai_key=token)
+    [reason] = failed.value.reasons
+    assert reason.startswith("model b: CIVITAI_API_KEY is no token: ")
+    assert hub.asked == []
+
+
+def test_space_around_a_token_is_left_out(hub: HubServer, places: Places) -> None:
+    data = b"x" * 100
+    hub.repos["acme/gated"] = Repo({"0" * 40: {"x": data}}, token=TOKEN, gated=True)
+    model = ModelFile("x", "vae/x", {"hf": "acme/gated", "file": "x"}, "0" * 40)
+    download([model], places, hf_token=f" {TOKEN}\n")
+    assert places.file(model).read_bytes() == data
+
+
 def test_reasons_hold_no_token(hub: HubServer, places: Places) -> None:
     """Not even one that somebody wrote into a URL."""
     model = at_url(hub, "a")

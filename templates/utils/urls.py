@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .patience import CutOff, FetchFailed, patiently, refuse_busy
+from .patience import CutOff, FetchFailed, check_token, patiently, refuse_busy
 
 # Where the key of Civitai is sent, and nowhere else: https://developer.civitai.com
 CIVITAI: Final = ("https://civitai.com", "https://www.civitai.com")
@@ -94,6 +94,7 @@ def _client() -> httpx.Client:
 def _headers(url: str, civitai_key: str) -> dict[str, str]:
     headers = {"Accept-Encoding": "identity"}
     if civitai_key and f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" in CIVITAI:
+        check_token("CIVITAI_API_KEY", civitai_key)
         headers["Authorization"] = f"Bearer {civitai_key}"
     return headers
 

@@ -160,6 +160,7 @@ def download(
     Raises:
         DownloadError: with all reasons, when a file cannot be had; the others are there then.
     """
+    hf_token, civitai_key = hf_token.strip(), civitai_key.strip()
     absent = [(model, why) for model in models if (why := _absence(model, places))]
     reasons = [why for model, why in absent if "volume" in model.source]
     # What several models have from one source is downloaded once.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .patience import CutOff, FetchFailed, patiently, refuse_busy
+from .patience import CutOff, FetchFailed, check_token, patiently, refuse_busy
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -174,6 +174,7 @@ class Hub:
     ) -> Value:
         from huggingface_hub import errors
 
+        check_token("HF_TOKEN", self.token)
         try:
             return patiently(ask, progress)
         except errors.GatedRepoError as error:

@@ -51,6 +51,20 @@ def refuse_busy(response: httpx.Response) -> None:
         raise _Busy(response.status_code, float(asked) if asked.isdecimal() else None)
 
 
+def check_token(name: str, token: str) -> None:
+    """See that a token can be sent; `name` is that of its variable.
+
+    Raises:
+        FetchFailed: when it holds what no header does, or only encoded.
+    """
+    for number, letter in enumerate(token, 1):
+        if not "!" <= letter <= "~":
+            place = f"character {number} of {len(token)}"
+            raise FetchFailed(
+                f"{name} is no token: {place} is none that a token has; copy it again"
+            )
+
+
 def patiently(ask: Callable[[], Value], progress: Callable[[], int] = lambda: 0) -> Value:
     """Return what `ask` returns, and ask again when the connection breaks or the server is busy.
 
