@@ -65,7 +65,8 @@ class HubServer:
 
     `busy` answers 429 so often, by path, with `retry_after`; `cuts` closes a connection after so
     many bytes, once for each number; `wrong` serves other bytes of the same length; `rate` are
-    bytes per second and connection. `other` are plain files by path, with their headers.
+    bytes per second and connection. `other` are plain files by path, with their headers. With a
+    `gate`, the bytes of files wait until so many are on their way as it lets through together.
     """
 
     repos: dict[str, Repo] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class HubServer:
     cuts: dict[bytes, list[int]] = field(default_factory=dict)
     wrong: set[bytes] = field(default_factory=set)
     rate: float = 0
+    gate: threading.Barrier | None = None
     ranges: bool = True
     asked: list[Asked] = field(default_factory=list)
     url: str = ""
@@ -263,6 +265,8 @@ class _Handler(BaseHTTPRequestHandler):
             end = cut.pop(0)
             self.close_connection = True
         sent = 0
+        if self.hub.gate and self.command == "GET":
+            self.hub.gate.wait()
         began = time.monotonic()
         try:
             for at in range(start, end, _PIECE) if self.command == "GET" else ():

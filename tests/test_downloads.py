@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +23,6 @@ from templates.utils.downloads import (
     ProgressLines,
     download,
     link,
-    missing,
 )
 
 from .conftest import ROOT
@@ -99,12 +99,13 @@ def test_models_are_downloaded_and_linked_under_their_names(hub: HubServer, plac
     (places.volumes["mine"] / "loras").mkdir(parents=True)
     (places.volumes["mine"] / "loras/c.safetensors").write_bytes(b"c")
     models = [hub_file, url_file, volume_file]
-    assert missing(models, places) == [
+    folder = places.cache.parent / "models"
+    assert link(models, places, folder) == [
         "model a: it is not downloaded",
         "model b: it is not downloaded",
     ]
     download(models, places)
-    assert missing(models, places) == []
+    assert link(models, places, folder) == []
     assert linked(models, places) == {
         "checkpoints/a.safetensors": content("a"),
         "vae/b.safetensors": content("b"),
@@ -112,6 +113,15 @@ def test_models_are_downloaded_and_linked_under_their_names(hub: HubServer, plac
     }
     snapshot = places.cache / "hub/models--some--repo/snapshots" / str(hub_file.revision)
     assert (snapshot / "files/a.safetensors").read_bytes() == content("a")
+
+
+def test_eight_files_are_downloaded_at_once(hub: HubServer, places: Places) -> None:
+    """Those of Hugging Face and those at URLs; the server sends nothing of any before it has eight."""
+    hub.gate = threading.Barrier(8, timeout=10)
+    models = [add(hub, f"{n}") if n % 2 else at_url(hub, f"{n}") for n in range(16)]
+    download(models, places)
+    assert linked(models, places) == {model.path: whole(model) for model in models}
+    assert not hub.gate.broken
 
 
 def test_what_is_whole_costs_no_request(hub: HubServer, places: Places) -> None:
@@ -541,7 +551,7 @@ def test_a_killed_download_goes_on_where_it_was(hub: HubServer, places: Places) 
             assert process.stdout is not None
             assert all(process.stdout.readline() for _ in range(pieces))
             process.send_signal(signal.SIGKILL)
-        finished = {m.path for m in models if not missing([m], places)}
+        finished = {m.path for m in models if places.file(m).is_file()}
         assert linked(models, places).keys() == finished
         assert all(data in map(whole, models) for data in linked(models, places).values())
     assert len(finished) not in (0, len(models))

@@ -138,7 +138,7 @@ class Modal:
 
     async def work(self, end: End) -> End:
         """End the run as a worker does: in the store, then to whoever waits for the call."""
-        kept = await self.store.end(JOB, end)
+        kept, _ = await self.store.settle(JOB, end)
         self.calls.ends["fc-1"] = kept
         return kept
 
@@ -202,9 +202,10 @@ def test_many_races_have_one_winner_each() -> None:
         modal = Modal()
         await modal.backend.submit(WORK, ROOM)
         ends = await asyncio.gather(
-            *(modal.store.end(JOB, end) for end in (CANCELLED, SUCCEEDED, FAILED) * 5)
+            *(modal.store.settle(JOB, end) for end in (CANCELLED, SUCCEEDED, FAILED) * 5)
         )
-        assert len({end.status for end in ends}) == 1
+        assert len({end.status for end, _ in ends}) == 1
+        assert [is_first for _, is_first in ends].count(True) == 1
 
     run(test())
 
@@ -215,7 +216,7 @@ def test_a_result_that_is_on_its_way() -> None:
     async def test() -> None:
         modal = Modal()
         await modal.backend.submit(WORK, ROOM)
-        await modal.store.end(JOB, SUCCEEDED)
+        await modal.store.settle(JOB, SUCCEEDED)
         polls: list[None] = []
 
         def arrive() -> None:
@@ -289,7 +290,7 @@ def test_a_result_that_is_lost_on_its_way() -> None:
     async def test() -> None:
         modal = Modal()
         await modal.backend.submit(WORK, ROOM)
-        await modal.store.end(JOB, SUCCEEDED)
+        await modal.store.settle(JOB, SUCCEEDED)
         modal.calls.ends["fc-1"] = CallLostError(LOST)
         for gateway in (modal.backend, modal.gateway()):
             found = await gateway.wait(JOB, 0)
@@ -304,7 +305,7 @@ def test_a_reason_stays_the_first() -> None:
     async def test() -> None:
         modal = Modal()
         await modal.backend.submit(WORK, ROOM)
-        await modal.store.end(JOB, FAILED)
+        await modal.store.settle(JOB, FAILED)
         modal.calls.ends["fc-1"] = CallLostError(LOST)
         assert (await modal.backend.wait(JOB, 1)).failure == FAILED.failure
 
@@ -329,7 +330,7 @@ def test_a_failed_job_keeps_its_reason_without_its_call() -> None:
     async def test() -> None:
         modal = Modal()
         await modal.backend.submit(WORK, ROOM)
-        await modal.store.end(JOB, FAILED)
+        await modal.store.settle(JOB, FAILED)
         found = await modal.backend.wait(JOB, 0)
         assert (found.status, found.failure) == (Status.FAILED, FAILED.failure)
 
@@ -379,7 +380,7 @@ def test_respond_async_is_a_job_however_soon_it_ends(end: End) -> None:
     class InstantBackend(ModalBackend):
         async def submit(self, work: Work, room: Room) -> str:
             job = await super().submit(work, room)
-            modal.calls.ends["fc-1"] = await modal.store.end(job, end)
+            modal.calls.ends["fc-1"], _ = await modal.store.settle(job, end)
             return job
 
     modal = Modal()

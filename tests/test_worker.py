@@ -521,7 +521,7 @@ class SlowVolume:
 
 async def cancelled_soon(container: Container, run: "asyncio.Task[End]", job: str) -> None:
     """Cancel a job as a gateway does, and see that its worker lets go of it in time."""
-    await container.jobs.end(job, CANCELLED)
+    await container.jobs.settle(job, CANCELLED)
     start = time.monotonic()
     assert (await run).status is Status.CANCELLED
     assert time.monotonic() - start < 2
@@ -591,13 +591,13 @@ def test_a_run_that_modal_repeats_hands_out_what_it_makes(tmp_path: Path) -> Non
     """The container before it had told of its success, and ended before it had returned."""
 
     async def test(container: Container) -> None:
-        await container.jobs.end(slow(0).job, End(Status.SUCCEEDED))
+        await container.jobs.settle(slow(0).job, End(Status.SUCCEEDED))
         end = await container.worker.run(slow(0))
         assert end.status is Status.SUCCEEDED
         assert end.result is not None
         assert len(end.result.outputs) == 1
         # And when it fails this time, nobody gets a success without outputs.
-        await container.jobs.end(JOB, End(Status.SUCCEEDED))
+        await container.jobs.settle(JOB, End(Status.SUCCEEDED))
         end = await container.worker.run(replace(WORK, graph={}))
         assert end.failure is not None
         assert end.failure.code == "output-missing"
@@ -609,7 +609,7 @@ def test_a_run_that_was_cancelled_meanwhile(tmp_path: Path) -> None:
     """The store said so first, so that is how the job ended; its outputs go nowhere."""
 
     async def test(container: Container) -> None:
-        await container.jobs.end(JOB, CANCELLED)
+        await container.jobs.settle(JOB, CANCELLED)
         assert (await container.worker.run(WORK)).status is Status.CANCELLED
 
     work(settings(tmp_path), test)

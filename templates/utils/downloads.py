@@ -117,11 +117,6 @@ def read_models(path: Path) -> list[ModelFile]:
     return [ModelFile(**entry) for entry in json.loads(path.read_text("utf-8"))]
 
 
-def missing(models: Iterable[ModelFile], places: Places) -> list[str]:
-    """Return why files are not there to be linked, sorted; [] when all are."""
-    return sorted(reason for model in models if (reason := _absence(model, places)))
-
-
 def link(models: Iterable[ModelFile], places: Places, models_folder: Path) -> list[str]:
     """Link the files that are whole below ComfyUI's models folder.
 

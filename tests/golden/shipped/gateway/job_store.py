@@ -135,16 +135,11 @@ class JobStore:
             return end
         return await self.told(job)
 
-    async def end(self, job: str, end: End) -> End:
-        """End a job, unless it has ended; return how it did end.
+    async def settle(self, job: str, end: End) -> tuple[End, bool]:
+        """End a job, unless it has ended; return how it did end, and whether it is this that ended it.
 
         Outputs stay with whoever has them: the table holds the status, the failure and the timings.
         """
-        kept, _ = await self.settle(job, end)
-        return kept
-
-    async def settle(self, job: str, end: End) -> tuple[End, bool]:
-        """End a job as `end` does, and say, too, whether it is this that ended it."""
         kept = End(end.status, failure=end.failure, timings=end.timings)
         if await self.table.put(f"{job}/end", kept, skip_if_exists=True):
             return end, True
