@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine import install
+from tests.jobs_contract import MODELS_YAML
+
 from .local import LocalModal, local_modal
-from .project import Project, write_project
+from .project import SLOW_SAMPLER, WORKFLOWS, Project, write_project
+from .served import put_model
 
 HERE = Path(__file__).parent
 KEYS = "ann:secret-of-ann,bob:secret-of-bob"
@@ -31,7 +35,15 @@ def modal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModal]:
 @pytest.fixture(scope="session")
 def project(modal: LocalModal, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that is deployed, with a real ComfyUI where there is one."""
-    project = write_project(tmp_path_factory.mktemp("project") / "it")
+    folder = tmp_path_factory.mktemp("project") / "it"
+    if install.folder().is_dir():
+        project = write_project(folder)
+    else:
+        workflows = WORKFLOWS | {"slow": SLOW_SAMPLER}
+        project = write_project(
+            folder, workflows=workflows, models=MODELS_YAML, options=("--pace", "0.02")
+        )
+        put_model(modal)
     said = modal.deploy(project.folder)
     assert "deprecat" not in said.lower(), said
     return project

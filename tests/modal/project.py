@@ -15,6 +15,7 @@ from generator.ports import free_port
 from tests.conftest import ROOT
 from tests.engine import install
 from tests.jobs_contract import PROBE_YAML
+from tests.jobs_contract import WORKFLOWS as JOBS
 
 COMMIT = "c55fd7481626d8bee8044ea7512ea996d13a1b90"
 
@@ -95,6 +96,14 @@ graph:
     inputs: {images: [2, 0], filename_prefix: slow}
 """,
 }
+
+# The same on the preview engine, which takes its time for steps of a sampler alone.
+SLOW_SAMPLER = (
+    JOBS["slow"]
+    .replace("seed: {type: seed}", "color: {type: integer, default: 0}")
+    .replace("seed: ${seed}", "seed: ${color}")
+    .replace("class_type: KSampler", "class_type: KSampler\n    _meta: {title: Take time}")
+)
 
 REAL = '''\
 """Starts the ComfyUI of the tests, with this folder as its base directory."""

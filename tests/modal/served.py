@@ -13,6 +13,13 @@ from .local import SECONDS, LocalModal
 from .project import GPU_YAML, write_project
 
 
+def put_model(modal: LocalModal) -> None:
+    """Put the model that a preview engine takes its time with on its Volume."""
+    model = modal.plane.volume_path("ryla-models") / "checkpoints" / "flux1-schnell-fp8.safetensors"
+    model.parent.mkdir(exist_ok=True)
+    model.touch()
+
+
 def serve(
     modal: LocalModal,
     folder: Path,
@@ -34,9 +41,7 @@ def serve(
         options=("--pace", "0.02", "--preview-method", "auto"),
         gpu=GPU_YAML.replace("deadline: 60", f"deadline: {DEADLINE}, operators: [bob]") + limits,
     )
-    model = modal.plane.volume_path("ryla-models") / "checkpoints" / "flux1-schnell-fp8.safetensors"
-    model.parent.mkdir(exist_ok=True)
-    model.touch()
+    put_model(modal)
     modal.deploy(project.folder)
     deployed = Deployed(modal, project)
     limit = time.monotonic() + SECONDS

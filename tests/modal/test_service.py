@@ -111,8 +111,6 @@ def test_jobs_end_once(api: Deployed) -> None:
 
 def test_cancelling_interrupts(api: Deployed) -> None:
     """The run that is executed is interrupted, the one that waits is deleted."""
-    if not api.project.is_real:
-        pytest.skip("the preview engine has no node that takes its time without a model")
     running, waiting = (api.start("/slow", {"color": new_color()}) for _ in range(2))
     found = api.until(running, lambda job: job["progress"] and job["progress"]["value"])
     assert (found["status"], found["progress"]["title"]) == ("running", "Take time")
@@ -133,8 +131,6 @@ def test_cancelling_interrupts(api: Deployed) -> None:
 
 
 def test_a_caller_that_leaves_cancels(api: Deployed) -> None:
-    if not api.project.is_real:
-        pytest.skip("the preview engine has no node that takes its time without a model")
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
             f"{api.url}/slow",

@@ -12,6 +12,7 @@ from tests.jobs_contract import MODELS_YAML, WORKFLOWS
 from .api import WORKER, Body, Deployed, new_color, wait_until
 from .local import LocalModal
 from .project import write_project
+from .served import put_model
 
 APP = "stopped"
 
@@ -27,9 +28,7 @@ def api(modal: LocalModal, tmp_path_factory: pytest.TempPathFactory) -> Deployed
         models=MODELS_YAML,
         options=("--pace", "0.02"),
     )
-    model = modal.plane.volume_path("ryla-models") / "checkpoints" / "flux1-schnell-fp8.safetensors"
-    model.parent.mkdir(exist_ok=True)
-    model.touch()
+    put_model(modal)
     modal.deploy(project.folder)
     api = Deployed(modal, project)
     api.get("/health")

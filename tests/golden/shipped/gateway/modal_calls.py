@@ -17,6 +17,8 @@ import modal.experimental
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from ..graph.families import Families
+from ..utils.comfyui_errors import shortened
+from . import logs
 from .backend import BackendUnavailableError, Failure, UnknownJobError, Work
 from .job_store import End
 from .modal_backend import CallLostError, CallPendingError
@@ -158,12 +160,13 @@ class ModalCalls:
             raise UnknownJobError(call) from error
         except modal.exception.FunctionTimeoutError as error:
             detail = "the run was not done in time, and its worker was stopped"
-            raise CallLostError(Failure("engine-timeout", detail)) from error
+            raise CallLostError(Failure("engine-timeout", detail), _why(error)) from error
         except (modal.exception.InternalFailure, modal.exception.ExecutionError) as error:
-            raise CallLostError(Failure("engine-lost", "the worker ended in mid-run")) from error
+            failure = Failure("engine-lost", "the worker ended in mid-run")
+            raise CallLostError(failure, _why(error)) from error
         except (modal.exception.InputCancellation, modal.exception.RemoteError) as error:
             detail = "Modal stopped the run; nobody here asked it to"
-            raise CallLostError(Failure("engine-interrupted", detail)) from error
+            raise CallLostError(Failure("engine-interrupted", detail), _why(error)) from error
         except _NO_ANSWER as error:
             raise unavailable(error) from error
         except Exception as error:
@@ -272,6 +275,21 @@ async def take_no_more_calls() -> None:
     """Let this container end when it is done with the calls that it has."""
     # In a thread, for some versions of Modal have it for callers that block only.
     await asyncio.to_thread(modal.experimental.stop_fetching_inputs)
+
+
+def _why(error: BaseException) -> str:
+    """Return what the log may say of a call without a result.
+
+    Modal's own words are on the first line. What a worker raised is there as Python shows exceptions,
+    and what they say, in parentheses, may hold a prompt.
+    """
+    text = str(error)
+    if not logs.shows_prompts():
+        line, _, _ = text.partition("\n")
+        said, parenthesis, _ = line.partition("(")
+        text = shortened(f"{said}(…)" if parenthesis else said)
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
 
 
 def unavailable(error: Exception) -> BackendUnavailableError:
