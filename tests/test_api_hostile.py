@@ -1061,21 +1061,84 @@ def test_large_outputs_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.Monk
     serve(tmp_path / "base", test, keep_jobs=3, most_in_memory=5_000)
 
 
-def test_a_disk_that_is_full_loses_no_output(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), ValueError("a fault")], ids=repr
+)
+def test_an_output_that_cannot_be_kept_on_disk_is_not_lost(
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def full(_: bytes) -> None:
-        raise OSError(28, "No space left on device")
+    def failing(_: bytes) -> None:
+        raise error
 
     async def test(api: Service) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("build.gateway.local.Spooled", full)
+            patch.setattr("build.gateway.local.Spooled", failing)
             reply = await api.client.post("/flux", json=FLUX)
         assert reply.status_code == 200
-        result = await api.client.get(f"/jobs/{reply.headers['x-job-id']}/result")
+        job = reply.headers["x-job-id"]
+        result = await api.client.get(f"/jobs/{job}/result")
         assert result.content == reply.content
+        # It takes no place of those that run.
+        assert not api.backend.backend._running
+        assert f"job {job}: its outputs stay in memory" in caplog.text
 
     serve(tmp_path, test, most_in_memory=0)
+
+
+def test_what_is_not_sent_is_not_read(
+    tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that a job made, a reply brings one output; as JSON, those that are not too large."""
+    sizes: list[int] = []
+
+    async def test(api: Service) -> None:
+        body = {"workflow": graph_of_sizes(16, 512, 64)}
+        reply = await api.client.post("/workflow", json=body, headers={"Accept": "image/*"})
+        assert reply.status_code == 200, reply.text
+        job = (await api.client.get(f"/jobs/{reply.headers['x-job-id']}")).json()
+        bytes_of = [output["bytes"] for output in job["outputs"]]
+        assert len(bytes_of) == len(set(bytes_of)) == 3
+
+        read = part(package, "gateway.spool").Spooled.read
+
+        def noted(spooled: Any) -> bytes:
+            data: bytes = read(spooled)
+            sizes.append(len(data))
+            return data
+
+        monkeypatch.setattr(f"{package}.gateway.spool.Spooled.read", noted)
+        path = f"/jobs/{job['job']}"
+        again = await api.client.get(f"{path}/result", headers={"Accept": "image/*"})
+        assert again.content == reply.content
+        assert sizes == [bytes_of[0]]
+        sizes.clear()
+        await api.client.get(f"{path}/outputs/1")
+        assert sizes == [bytes_of[1]]
+        sizes.clear()
+        monkeypatch.setattr(f"{package}.gateway.replies._MOST_DATA", max(bytes_of))
+        found = await api.client.get(f"{path}/result", headers={"Accept": "application/json"})
+        small = [size for size in bytes_of if size < max(bytes_of)]
+        assert sizes == small
+        outputs = found.json()["outputs"]
+        assert [o["bytes"] for o in outputs if o["data"] is not None] == small
+
+    serve(tmp_path, test, package=package, most_in_memory=0)
+
+
+def graph_of_sizes(*sizes: int) -> dict[str, Any]:
+    """Return a graph that makes a picture of each size, in an output node of its own."""
+    graph: dict[str, Any] = {}
+    for number, size in enumerate(sizes):
+        inputs = {"width": size, "height": size, "batch_size": 1, "color": number}
+        graph[f"1{number}"] = {"class_type": "EmptyImage", "inputs": inputs}
+        graph[f"2{number}"] = {
+            "class_type": "SaveImage",
+            "inputs": {"images": [f"1{number}", 0], "filename_prefix": f"p{number}"},
+        }
+    return graph
 
 
 def test_a_job_that_runs_is_kept(tmp_path: Path) -> None:

@@ -340,14 +340,14 @@ class Backend(Protocol):
         """Return what is known of the engines; starts none."""
 
 
-async def whole(job: Job, only: int | None = None) -> Job:
-    """Return a job with the bytes of all its outputs, or of one, by its number."""
+async def whole(job: Job, numbers: Collection[int]) -> Job:
+    """Return a job with the bytes of some of its outputs, by their numbers."""
     result = job.result
     if result is None or not result.spooled:
         return job
     outputs = [*result.outputs]
     for number, spooled in result.spooled.items():
-        if only not in (None, number):
+        if number not in numbers:
             continue
         output = outputs[number]
         assert isinstance(output, File)

@@ -17,11 +17,17 @@ from .backend import (
     JobEndedError,
     Status,
     UnknownJobError,
-    whole,
 )
 from .openapi import job_operations
 from .problems import Fault, Problem, pointer
-from .replies import first_output, job_response, media_type_of, output_response, wants_json
+from .replies import (
+    first_output,
+    job_response,
+    media_type_of,
+    output_response,
+    result_response,
+    wants_json,
+)
 from .service import Gateway, gateway_of
 
 T = TypeVar("T")
@@ -43,7 +49,7 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
     async def result(request: Request) -> Response:
         """Return what the request itself would have got."""
         job = await _awaited(gateway, backend, request)
-        return answer(gateway, request, await whole(job))
+        return await answer(gateway, request, job)
 
     async def output(request: Request) -> Response:
         """Return the bytes of an output; they are numbered from 0."""
@@ -52,9 +58,7 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
         number = request.path_params["number"]
         if number not in map(str, range(len(outputs))):
             raise Problem("not-found", f"this job has {len(outputs)} outputs, numbered from 0")
-        found = await whole(job, int(number))
-        assert found.result is not None
-        return output_response(found, found.result.outputs[int(number)])
+        return await output_response(job, int(number))
 
     async def cancel(request: Request) -> Response:
         """Stop the job, and return it once it has stopped."""
@@ -123,10 +127,10 @@ async def _reply(gateway: Gateway, backend: Backend, request: Request, job: str)
         raise
     if not found.status.is_final:
         gateway.listeners.keep(job)
-    return answer(gateway, request, await whole(found))
+    return await answer(gateway, request, found)
 
 
-def answer(gateway: Gateway, request: Request, job: Job) -> Response:
+async def answer(gateway: Gateway, request: Request, job: Job) -> Response:
     """Return the reply of a job: its first output, or all as JSON; 202 while it runs.
 
     Raises:
@@ -138,11 +142,10 @@ def answer(gateway: Gateway, request: Request, job: Job) -> Response:
     if not job.status.is_final:
         return job_response(job, root(request), None, 202)
     assert job.result is not None
-    output = first_output(job.result.outputs)
-    assert output is not None
-    if wants_json(request.headers.get("accept", "*/*"), media_type_of(output)):
-        return job_response(job, root(request), None, with_data=True)
-    return output_response(job, output)
+    first = first_output(job.result.outputs)
+    if wants_json(request.headers.get("accept", "*/*"), media_type_of(job.result.outputs[first])):
+        return await result_response(job, root(request))
+    return await output_response(job, first)
 
 
 def problem_of(gateway: Gateway, job: Job) -> Problem | None:

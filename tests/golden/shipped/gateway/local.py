@@ -65,7 +65,7 @@ class _Entry:
         """Keep files of more than `most` bytes on disk.
 
         Raises:
-            OSError: when they cannot be written; they stay in memory then.
+            OSError: when they cannot be written; then all stay in memory.
         """
         result = self.job.result
         if result is None:
@@ -324,6 +324,11 @@ class LocalBackend:
             await entry.spool(self._most_in_memory)
         except OSError as error:
             _log.warning("job %s: its outputs stay in memory: %s", entry.job.id, error)
+        except Exception:
+            # A job that has ended is to be among the finished ones, whatever happens.
+            _log.exception(
+                "job %s: its outputs stay in memory: a fault of the service", entry.job.id
+            )
         self._running.pop(entry.job.id, None)
         self._finished[entry.job.id] = entry
         self._bytes += entry.size

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ..utils.comfyui_records import File, Text
 from ..utils.image_utils import encode_base64
-from .backend import Job, Result, Status
+from .backend import Job, Result, Status, whole
 from .measures import Measures, measure
 from .problems import Problem
 from .spool import Spooled
@@ -171,8 +171,18 @@ def job_response(
     return Response(body, status, headers, JSON)
 
 
-def output_response(job: Job, output: File | Text) -> Response:
-    """Return the bytes of an output."""
+async def result_response(job: Job, root: str) -> Response:
+    """Return a job that has succeeded as a JSON response, with the bytes of its outputs."""
+    spooled = job.result.spooled if job.result else {}
+    small = {number for number, one in spooled.items() if one.size.bytes < _MOST_DATA}
+    return job_response(await whole(job, small), root, None, with_data=True)
+
+
+async def output_response(job: Job, number: int) -> Response:
+    """Return the bytes of an output, by its number."""
+    job = await whole(job, {number})
+    assert job.result is not None
+    output = job.result.outputs[number]
     headers = _headers(job) | _file_headers(output, job.id)
     return Response(content(output), 200, headers, _type(output))
 
@@ -182,9 +192,9 @@ def content(output: File | Text) -> bytes:
     return output.data if isinstance(output, File) else output.text.encode("utf-8", "replace")
 
 
-def first_output(outputs: Sequence[File | Text]) -> File | Text | None:
-    """Return what a reply holds: the first file, else the first text."""
-    return next((o for o in outputs if isinstance(o, File)), next(iter(outputs), None))
+def first_output(outputs: Sequence[File | Text]) -> int:
+    """Return the number of what a reply holds: the first file, else the first text."""
+    return next((n for n, output in enumerate(outputs) if isinstance(output, File)), 0)
 
 
 def media_type_of(output: File | Text) -> str:
@@ -247,7 +257,7 @@ def _output(output: File | Text, url: str, spooled: Spooled | None, *, with_data
         width=size.width,
         height=size.height,
         url=url,
-        data=encode_base64(data) if with_data and len(data) < _MOST_DATA else None,
+        data=encode_base64(data) if with_data and size.bytes < _MOST_DATA else None,
     )
 
 
