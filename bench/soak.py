@@ -3,8 +3,9 @@
     python -m bench.soak [--preview 2000] [--comfyui 300] [--every 200]
 
 The API runs in a process of its own. Callers, eight at a time, ask it for pictures, wait for some and
-ask again for others, send what is wrong, what fails and what takes too long, and cancel that; after
-every 200 jobs the engine is killed in the midst of one, and started again. First on the preview engine,
+ask again for others, ask for some twice with one key, listen to runs and leave in mid-run, send what is
+wrong, what fails and what takes too long, and cancel that; after every 200 jobs the engine is killed in
+the midst of one, and started again. First on the preview engine,
 then on a real ComfyUI on the CPU.
 
 Every job must end in the one state that it is to end in, and still be in it at the end. At the end, the
@@ -103,15 +104,16 @@ class Soak:
 
     async def _do(self, number: int) -> None:
         kinds: list[Callable[[int], Awaitable[None]]] = [
-            self._picture, self._later, self._failing, self._picture, self._cancelled,
-            self._several, self._picture, self._wrong, self._left, self._picture,
+            self._picture, self._later, self._failing, self._twice, self._cancelled,
+            self._several, self._heard, self._wrong, self._left, self._picture,
         ]  # fmt: skip
         await kinds[number % len(kinds)](number)
 
     async def _ask(self, path: str, body: Body, **headers: str) -> httpx.Response:
         """Ask until there is an engine, as a good client does."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
         while True:
-            reply = await self.client.post(path, json=body, headers=headers)
+            reply = await self.client.post(path, json=body, headers=named)
             if reply.status_code != 503:
                 return reply
             self.counts["refused for want of an engine, and asked again"] += 1
@@ -119,7 +121,9 @@ class Soak:
 
     async def _picture(self, number: int) -> None:
         """A picture for a caller that waits."""
-        reply = await self._ask("/picture", {"color": number})
+        await self._check_reply(await self._ask("/picture", {"color": number}), number)
+
+    async def _check_reply(self, reply: httpx.Response, number: int) -> None:
         if reply.status_code == 202:
             # The deadline came first: an engine was away.
             await self._check_picture(reply.json()["job"], number)
@@ -139,10 +143,49 @@ class Soak:
         if not _shows(output.content, number):
             raise SoakError(f"another picture: {output.status_code}")
 
+    async def _twice(self, number: int) -> None:
+        """A picture that is asked for twice at once, with one key, and another one with the same."""
+        key = f"soak-{number}"
+        asking = [self._ask("/picture", {"color": number}, idempotency_key=key) for _ in range(2)]
+        replies = await asyncio.gather(*asking)
+        if len({reply.headers["x-job-id"] for reply in replies}) != 1:
+            raise SoakError("one key stands for two jobs")
+        self.counts["asked for twice"] += 1
+        await self._check_reply(replies[0], number)
+        other = await self._ask("/picture", {"color": number + 1}, idempotency_key=key)
+        if other.status_code != 409:
+            raise SoakError(f"a key was taken for another request: {other.status_code}")
+
     async def _several(self, number: int) -> None:
-        """Several outputs."""
-        reply = await self._ask("/several", {"color": number}, accept="application/json")
-        await self._end(reply.json()["job"], "succeeded", 3)
+        """Several outputs: as JSON for a caller that waits, or the first for one that asks again."""
+        if number % 20 < 10:
+            reply = await self._ask("/several", {"color": number}, accept="application/json")
+            await self._end(reply.json()["job"], "succeeded", 3)
+            return
+        reply = await self._ask("/several", {"color": number}, prefer="respond-async")
+        job = reply.json()["job"]
+        await self._end(job, "succeeded", 3)
+        raw = await self.client.get(f"/jobs/{job}/result", headers={"accept": "image/*"})
+        if not _shows(raw.content, number):
+            raise SoakError(f"another picture: {raw.status_code}")
+
+    async def _heard(self, number: int) -> None:
+        """A run that somebody listens to, and leaves in its midst; later all of it is told."""
+        body = {"seed": number, "steps": 20}
+        job = (await self._ask("/slow", body, prefer="respond-async")).json()["job"]
+        async with self.client.stream("GET", f"/jobs/{job}/events?previews=true") as stream:
+            async for line in stream.aiter_lines():
+                if line in ("event: node", "event: progress", "event: end"):
+                    break
+        self.counts["heard by one who left"] += 1
+        await self._end(job, "succeeded", 1)
+        told = (await self.client.get(f"/jobs/{job}/events")).text.splitlines()
+        names = [line for line in told if line.startswith("event: ")]
+        if names[-1] != "event: end" or names.count("event: end") != 1:
+            raise SoakError(f"told as {names}")
+        ids = [line for line in told if line.startswith("id: ")]
+        if ids != [f"id: {number}" for number in range(1, len(ids) + 1)]:
+            raise SoakError(f"told under {ids}")
 
     async def _failing(self, number: int) -> None:
         """A node that raises."""

@@ -109,7 +109,7 @@ def api(tmp_path_factory: Factory) -> Iterator[Api]:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: Factory) -> str:
     """A project with /workflow and an origin that may ask."""
-    return own_package(tmp_path_factory.mktemp("own"), odd=ODD)
+    return own_package(tmp_path_factory.mktemp("own"), "odd_package", odd=ODD)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ def test_jobs_of_all_sorts_and_an_engine_that_is_killed(capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert "the engine killed 2 times" in printed
     assert "      60 succeeded\n" in printed
+    assert "      10 asked for twice\n" in printed
+    assert "      10 heard by one who left\n" in printed
     assert "all bounds hold" in printed
 
 
