@@ -40,6 +40,19 @@ async def received(reader: asyncio.StreamReader) -> bytes:
     return data
 
 
+def told(answer: bytes) -> dict[str, Any]:
+    """Return the problem document that is the last answer on a connection."""
+    head, _, body = answer[answer.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
+    status, *lines = head.decode("ascii").split("\r\n")
+    headers = dict(line.lower().split(": ") for line in lines)
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["content-length"] == str(len(body))
+    assert headers.get("connection", "close") == "close"
+    document: dict[str, Any] = json.loads(body)
+    assert status.split()[1] == str(document["status"])
+    return document
+
+
 @dataclass
 class Up:
     """A server as `make serve` runs it."""
@@ -121,7 +134,10 @@ def test_a_head_that_does_not_end_in_time(impatient: Up, sent: bytes) -> None:
     found = impatient.answer(sent)
     assert time.monotonic() - start < SECONDS / 2
     # Who has sent nothing of a head is not told why.
-    assert found.startswith(b"HTTP/1.1 408 ") == bool(sent.strip())
+    if sent.strip():
+        assert told(found)["code"] == "slow-head"
+    else:
+        assert found == b""
 
 
 def test_a_head_that_comes_byte_by_byte(impatient: Up) -> None:
@@ -232,6 +248,20 @@ def test_a_head_without_an_end_is_not_kept(up: Up, start: bytes, more: bytes) ->
     assert sent < 8_000_000
 
 
+def test_a_head_that_is_too_large(up: Up) -> None:
+    async def test(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(GET + b"X-Long: ")
+        await asyncio.sleep(0.1)
+        # All of it is read, so nothing resets the connection before the answer is here.
+        writer.write(b"y" * (up.http.max_head + 1))
+        document = told(await received(reader))
+        assert (document["status"], document["code"]) == (431, "large-head")
+        writer.close()
+
+    up.ask(test)
+
+
 @pytest.mark.parametrize("length", [1000, 60_000])
 def test_long_heads_are_taken(up: Up, length: int) -> None:
     found = up.answer(GET + b"Connection: close\r\nX: " + b"y" * length + b"\r\n\r\n")
@@ -300,6 +330,7 @@ def test_a_request_that_lies_starts_nothing(up: Up, request_: bytes, status: int
     statuses = [int(part.split(b" ")[0]) for part in found.split(b"HTTP/1.1 ")[1:]]
     assert status in statuses
     assert all(each >= 400 for each in statuses)
+    assert told(found)["code"] in ("bad-request", "bad-body", "too-large")
 
 
 @pytest.mark.parametrize(

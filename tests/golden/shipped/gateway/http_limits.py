@@ -6,13 +6,12 @@ stand in front.
 """
 
 import asyncio
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-_TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\n"
-_LAST: Final = b"content-length: 0\r\nconnection: close\r\n\r\n"
+from .problems import Problem
 
 
 class LimitedHttp(HttpToolsProtocol):
@@ -47,7 +46,7 @@ class LimitedHttp(HttpToolsProtocol):
         self._received += len(data)
         super().data_received(data)
         if self._received - 2 * self._body > self.max_head and not self.transport.is_closing():
-            self._end(_TOO_LARGE)
+            self._end("large-head", f"a head has {self.max_head:,} bytes at most")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -66,16 +65,34 @@ class LimitedHttp(HttpToolsProtocol):
 
     def _wait(self) -> None:
         if self._waiting is None:
-            self._waiting = self.loop.call_later(self.head_seconds, self._end, _TOO_SLOW)
+            self._waiting = self.loop.call_later(
+                self.head_seconds, self._end, "slow-head", "the head was not complete in time"
+            )
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
 
-    def _end(self, status: bytes) -> None:
+    def send_400_response(self, msg: str) -> None:
+        """Close the connection, and say why unless an answer is on its way."""
+        self._stop_waiting()
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self.transport.write(_written(Problem("bad-request", msg)))
+        self.transport.close()
+
+    def _end(self, code: str, detail: str) -> None:
         """Close the connection, and say why where a head is on its way and nothing else."""
         self._stop_waiting()
         if self._is_in_head and (self.cycle is None or self.cycle.response_complete):
-            self.transport.write(status + _LAST)
+            self.transport.write(_written(Problem(code, detail)))
         self.transport.close()
+
+
+def _written(problem: Problem) -> bytes:
+    """Return a problem as the last answer on a connection."""
+    response = problem.response()
+    status = HTTPStatus(response.status_code)
+    headers = {**response.headers, "connection": "close"}
+    lines = [f"HTTP/1.1 {status} {status.phrase}", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + bytes(response.body)

@@ -28,6 +28,9 @@ _OTHERS: Final = frozenset(
         "wrong-method",
         "workflow-off",
         "too-many-listeners",
+        # Of a server, which knows no endpoints yet.
+        "slow-head",
+        "large-head",
     )
 )
 _REFUSED: Final = ("idempotency-conflict", "too-many-requests", "too-many-jobs", "queue-full")
