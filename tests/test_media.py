@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Coroutine
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 import pytest
@@ -369,6 +371,42 @@ def test_a_process_knows_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     written = read("image", PICTURE).data
     assert b"PYTHONPATH" in written
     assert b"secret" not in written
+
+
+def test_a_process_has_no_file_of_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import os
+for number in range(1000):
+    try:
+        os.fstat(number)
+        print(number)
+    except OSError:
+        pass
+"""
+    monkeypatch.setattr(
+        media_process, "tied_to_this_process", lambda _: [sys.executable, "-c", code]
+    )
+    with TemporaryFile() as file:
+        os.set_inheritable(file.fileno(), True)
+        assert read("image", PICTURE).data.split() == [b"0", b"1", b"2"]
+
+
+def test_a_process_opens_few_files() -> None:
+    code = """
+from templates.utils import media_converter
+def opened(*_):
+    files = []
+    try:
+        while len(files) < 1000:
+            files.append(open("/dev/null"))
+    except OSError:
+        return str(len(files)).encode()
+media_converter.converted = opened
+media_converter.main(["image", "1", "1", "1000000000", "10"])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=b"", capture_output=True, check=True, cwd=ROOT)
+    assert 0 < int(done.stdout) < 32
 
 
 def test_a_process_writes_no_file(tmp_path: Path) -> None:

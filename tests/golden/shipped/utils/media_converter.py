@@ -10,6 +10,9 @@ from typing import Final
 REFUSED: Final = 3
 """The exit status when the file is at fault; standard output says how."""
 
+# Those of libraries while they are loaded; the file to convert is none.
+_MOST_FILES: Final = 32
+
 TOO_MUCH: Final = "the file takes too much memory or time to convert"
 
 
@@ -48,8 +51,9 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (int(max_memory), int(max_memory)))
     resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # It has no business with the disk.
+    # It has no business with the disk, nor with many files or sockets.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
     try:
         written = converted(kind, sys.stdin.buffer.read(), int(max_pixels), float(max_seconds))
         status = 0
