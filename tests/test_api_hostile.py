@@ -1016,6 +1016,19 @@ def test_events_count_among_the_bytes_that_are_kept(tmp_path: Path) -> None:
     serve(tmp_path, test, pace=0.05, keep_bytes=100_000)
 
 
+@pytest.mark.parametrize("name", ["x", "x" * 8000, "job_" + "u" * 26, "job_" + "0" * 27, "worker"])
+def test_what_is_no_id_of_a_job_is_asked_of_no_backend(
+    own: Api, package: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(*_: object) -> None:
+        pytest.fail("it was asked")
+
+    monkeypatch.setattr(f"{package}.gateway.local.LocalBackend.wait", wait)
+    for path in ("", "/result", "/outputs/0", "/events"):
+        problem(own.get(f"/jobs/{name}{path}"), 404, "unknown-job")
+    problem(own.request("DELETE", f"/jobs/{name}"), 404, "unknown-job")
+
+
 def test_large_outputs_are_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In files without a name, which go when nobody holds their job any more."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))

@@ -50,6 +50,12 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
             gateway.listeners.keep(job)
         return await reply(gateway, backend, request, job)
 
+    async def marked(item: Item, uploads: Uploads) -> str:
+        if takes_media:
+            # Files and graphs may be large; others are answered meanwhile.
+            return await asyncio.to_thread(fingerprint, endpoint.route, item, uploads)
+        return fingerprint(endpoint.route, item, uploads)
+
     async def submitted(request: Request, owner: str) -> tuple[str, Key | None]:
         """Return the job that a request becomes, or became before by the same key."""
         gateway.rate.take(owner)
@@ -59,7 +65,7 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
         text = key_of(request)
         body = await read_body(request, gateway.max_body_bytes)
         item, uploads = await _item(gateway, endpoint, body)
-        key = Key(text, fingerprint(endpoint.route, item, uploads)) if text else None
+        key = Key(text, await marked(item, uploads)) if text else None
         job = await backend.keyed(owner, key) if key else None
         if job is None:
             making = _work(gateway, backend, endpoint, item, uploads)

@@ -17,6 +17,7 @@ from .backend import (
     JobEndedError,
     Status,
     UnknownJobError,
+    is_job_id,
 )
 from .openapi import job_operations
 from .problems import Fault, Problem, pointer
@@ -214,6 +215,9 @@ async def found_job(gateway: Gateway, backend: Backend, request: Request, second
     """
     name = str(request.path_params["job"])
     owner = owner_of(request)
+    if not is_job_id(name):
+        # The table that jobs are kept in is asked for nothing else.
+        raise Problem("unknown-job", NO_JOB)
     try:
         job = await backend.wait(name, 0)
         if job.owner == owner and not job.status.is_final:
