@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from .api_client import AS_JSON, pointers, problem
-from .jobs_contract import SECONDS, STOP_SECONDS, Body, Jobs, Served
+from .jobs_contract import DEADLINE, SECONDS, STOP_SECONDS, Body, Jobs, Served
 
 MOST_JOBS: Final = 5
 MOST_OF_ONE: Final = 3
@@ -213,6 +213,19 @@ class LimitsContract:
                     return
             time.sleep(0.2)
         pytest.fail(f"nobody can listen any more: {reply.status_code}")
+
+    def test_who_sends_a_request_again_listens(self, jobs: Jobs) -> None:
+        """One job of one key is not to keep all requests waiting that a gateway answers at a time."""
+        key = jobs.key()
+        job = self._taken(jobs, idempotency_key=key)
+        with ExitStack() as streams:
+            for _ in range(MOST_LISTENERS):
+                assert streams.enter_context(jobs.listening(job)).status_code == 200
+            begun = time.monotonic()
+            body = {"seed": jobs.count}
+            again = jobs.post("/slow", body, idempotency_key=key)
+            assert time.monotonic() - begun < DEADLINE
+            assert (again.status_code, again.json()["job"]) == (202, job)
 
     def test_who_waits_listens(self, jobs: Jobs) -> None:
         """Requests that wait for a job take the places of streams."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, TypeVar
 
 from fastapi import FastAPI
@@ -91,23 +91,28 @@ def add_job_routes(app: FastAPI, backend: Backend) -> None:
         )
 
 
-async def reply(gateway: Gateway, backend: Backend, request: Request, job: str) -> Response:
+async def reply(
+    gateway: Gateway, backend: Backend, request: Request, job: str, *, is_new: bool
+) -> Response:
     """Wait for a job as long as its caller does, and answer with it.
 
-    When the last of those who want it goes away, it is cancelled.
+    When the last of those who want it goes away, it is cancelled. Whoever asks for one that is not
+    new listens to it, and does not wait where a key listens to too many already.
 
     Raises:
         Problem: when the job failed, or it cannot be told how it is; it goes on then.
     """
     try:
-        return await _reply(gateway, backend, request, job)
+        return await _reply(gateway, backend, request, job, is_new)
     except BackendUnavailableError as error:
         gateway.listeners.keep(job)
         headers = {"X-Job-Id": job}
         raise Problem("engine-unreachable", str(error), headers=headers, job=job) from error
 
 
-async def _reply(gateway: Gateway, backend: Backend, request: Request, job: str) -> Response:
+async def _reply(
+    gateway: Gateway, backend: Backend, request: Request, job: str, is_new: bool
+) -> Response:
     is_async, seconds = preference(request)
     if is_async:
         gateway.listeners.keep(job)
@@ -117,9 +122,16 @@ async def _reply(gateway: Gateway, backend: Backend, request: Request, job: str)
         response.headers["Preference-Applied"] = "respond-async"
         return response
     limit = gateway.deadline
+    place: AbstractContextManager[None] = nullcontext()
+    if not is_new:
+        owner = owner_of(request)
+        if gateway.listening.is_full(owner):
+            limit = 0.0
+        else:
+            place = gateway.listening.of(owner)
     wait = backend.wait(job, limit if seconds is None else min(seconds, limit))
     try:
-        with gateway.listeners.of(job):
+        with place, gateway.listeners.of(job):
             found = await while_connected(request, wait)
     except ClientDisconnect:
         if not gateway.listeners.want(job):

@@ -52,6 +52,7 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _BITS: Final = 5
 _CHARACTERS: Final = 26
 _RANDOM_BITS: Final = 80
+_ID: Final = re.compile(f"job_[{_ALPHABET}]{{{_CHARACTERS}}}")
 
 
 ENGINE_LOST: Final = (
@@ -64,6 +65,11 @@ def new_job_id() -> str:
     number = time.time_ns() // 1_000_000 << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
     shifts = range(_BITS * (_CHARACTERS - 1), -1, -_BITS)
     return "job_" + "".join(_ALPHABET[number >> shift & 31] for shift in shifts)
+
+
+def is_job_id(text: str) -> bool:
+    """Say whether a text may be the id of a job."""
+    return _ID.fullmatch(text) is not None
 
 
 class Key(NamedTuple):

@@ -44,14 +44,17 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
     async def run(request: Request) -> Response:
         owner = owner_of(request)
         with _noted(backend.journal, endpoint.route, owner):
-            job, key = await submitted(request, owner)
-        if key:
-            # Who has sent a key may ask again with it.
-            gateway.listeners.keep(job)
-        return await reply(gateway, backend, request, job)
+            job, is_new = await submitted(request, owner)
+        return await reply(gateway, backend, request, job, is_new=is_new)
 
-    async def submitted(request: Request, owner: str) -> tuple[str, Key | None]:
-        """Return the job that a request becomes, or became before by the same key."""
+    async def marked(item: Item, uploads: Uploads) -> str:
+        if takes_media:
+            # Files and graphs may be large; others are answered meanwhile.
+            return await asyncio.to_thread(fingerprint, endpoint.route, item, uploads)
+        return fingerprint(endpoint.route, item, uploads)
+
+    async def submitted(request: Request, owner: str) -> tuple[str, bool]:
+        """Return the job that a request becomes, or became before by the same key; is it new?"""
         gateway.rate.take(owner)
         if not endpoint.enabled:
             hint = f"its owner can set enabled: true in {endpoint.file}"
@@ -59,19 +62,23 @@ def add_endpoint(app: FastAPI, backend: Backend, endpoint: Endpoint) -> None:
         text = key_of(request)
         body = await read_body(request, gateway.max_body_bytes)
         item, uploads = await _item(gateway, endpoint, body)
-        key = Key(text, fingerprint(endpoint.route, item, uploads)) if text else None
-        job = await backend.keyed(owner, key) if key else None
+        key = Key(text, await marked(item, uploads)) if text else None
+        job, is_new = await backend.keyed(owner, key) if key else None, False
         if job is None:
             making = _work(gateway, backend, endpoint, item, uploads)
             # Media take their time, and are fetched for nobody who has gone.
             work = await (while_connected(request, making) if takes_media else making)
             work = replace(work, owner=owner, key=key)
             job = await backend.submit(work, gateway.limits.room)
-            if job == work.job:
+            is_new = job == work.job
+            if is_new:
                 backend.journal.queued(work)
-                return job, key
-        backend.journal.repeated(Subject(job, endpoint.route, owner))
-        return job, key
+        if not is_new:
+            backend.journal.repeated(Subject(job, endpoint.route, owner))
+        if key:
+            # Who has sent a key may ask again with it.
+            gateway.listeners.keep(job)
+        return job, is_new
 
     app.add_api_route(
         endpoint.route,
