@@ -52,7 +52,7 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _BITS: Final = 5
 _CHARACTERS: Final = 26
 _RANDOM_BITS: Final = 80
-_ID: Final = re.compile(f"job_[{_ALPHABET}]{{{_CHARACTERS}}}")
+_ID: Final = re.compile("job_" + f"[{_ALPHABET}]" * _CHARACTERS)
 
 
 ENGINE_LOST: Final = (
