@@ -19,8 +19,8 @@ help: ## show this list
 
 setup: $(STAMP) ## make .venv with all that is needed; does nothing when nothing changed
 
-validate: $(STAMP) ## check gpu.yaml, models.yaml and workflows/*.yaml
-	@$(RUN) -m generator validate
+validate: $(STAMP) ## check gpu.yaml, models.yaml and workflows/*.yaml; VERBOSE=1
+	@$(RUN) -m generator validate $(if $(filter-out 0,$(VERBOSE)),--verbose)
 
 lock: $(STAMP) ## pin models, packs and requirements in generator.lock; UPDATE="NAME …", CHECK=1
 	@$(RUN) -m generator lock $(if $(CHECK),--check) $(if $(UPDATE),$(foreach name,$(UPDATE),--update $(name)))

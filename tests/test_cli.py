@@ -44,7 +44,7 @@ def test_help_teaches() -> None:
 def test_the_shipped_specs_are_clean() -> None:
     done = run("validate", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert set(re.findall(r": (\w+)\[([\w-]+)\] ", run("validate").stdout)) == {
+    assert set(re.findall(r": (\w+)\[([\w-]+)\] ", run("validate", "-v").stdout)) == {
         ("info", "license"),
         ("info", "no-license"),
         ("info", "unlocked"),
@@ -63,6 +63,22 @@ def test_text(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> 
         'did you mean "SaveImage"?',
     ]
     assert shown.err == "2 workflows, 0 models, 0 packs: 2 errors\n"
+
+
+def test_infos_are_counted_until_they_are_asked_for(make_project: MakeProject) -> None:
+    """So that what is wrong is all that is shown; what programs read is complete."""
+    models = "models: {m: {source: {hf: a/b, file: m.safetensors}, folder: vae}}\npacks: {}\n"
+    root = make_project({"it": BAD}, models=models)
+    done = run("validate", cwd=root)
+    assert re.findall(r" (\w+)\[", done.stdout) == ["error", "error"]
+    infos = "1 info (unlocked; --verbose shows it)"
+    assert done.stderr == f"1 workflow, 1 model, 0 packs: 2 errors, {infos}\n"
+    more = run("validate", "--verbose", cwd=root)
+    assert "info[unlocked]" in more.stdout
+    assert more.stderr.endswith(": 2 errors, 1 info\n")
+    assert "info[" not in run("validate", "--verbose", "--quiet", cwd=root).stdout
+    assert '"unlocked"' in run("validate", "--json", cwd=root).stdout
+    assert "::notice" in run("validate", "--format", "github", cwd=root).stdout
 
 
 def test_json(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:

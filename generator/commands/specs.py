@@ -36,6 +36,9 @@ def validate(
     project: Project = HERE,
     format: FormatOption = Format.TEXT,
     json: Json = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show infos too, which else are counted.")
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Check gpu.yaml, models.yaml and workflows/*.yaml.
@@ -45,16 +48,22 @@ def validate(
     """
     shown = Shown.of(format, json, quiet)
     checked, diagnostics = check_project(project)
-    code = shown.report(diagnostics)
+    counts = summary(diagnostics)
+    told = diagnostics
+    infos = [d.code for d in diagnostics if d.severity is Severity.INFO]
+    if infos and not verbose and shown.format is Format.TEXT:
+        told = [d for d in diagnostics if d.severity is not Severity.INFO]
+        codes = ", ".join(dict.fromkeys(infos))
+        counts += f" ({codes}; --verbose shows {'it' if len(infos) == 1 else 'them'})"
+    code = shown.report(told)
     if checked:
-        counts = (
+        parts = (
             counted(len(checked.workflows), "workflow"),
             counted(len(checked.models.models), "model"),
             counted(len(checked.models.packs), "pack"),
         )
-        shown.say(f"{', '.join(counts)}: {summary(diagnostics)}")
-    else:
-        shown.say(summary(diagnostics))
+        counts = f"{', '.join(parts)}: {counts}"
+    shown.say(counts)
     return code
 
 
