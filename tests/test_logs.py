@@ -145,14 +145,27 @@ def test_a_terminal_shows_text(
     with monkeypatch.context() as patch:
         patch.setattr(sys.stderr, "isatty", lambda: True)
         lines()
-        logs.event("finished", job="job_1", seconds=0.5)
+        spent: dict[str, Any] = {
+            "seconds": 2.345678,
+            "startup_seconds": 0.0,
+            "queue_seconds": 0.125,
+            "usd": 0.0012,
+        }
+        logs.event("finished", job="job_1", route="/flux", owner=None, **spent)
+        logs.event("rejected", route="/a\x1b[2J", owner="ann", code="bad-params")
+        logs.event("service-started", url="http://x", engine="preview")
         logging.getLogger("templates.worker").warning("no %s", "face")
         try:
             fault(PROMPT)
         except RuntimeError:
             logging.getLogger("templates.worker").exception("a fault")
-    first, second, third, outer, inner = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"\d\d:\d\d:\d\d finished job=job_1 seconds=0.5", first)
+    *events, second, third, outer, inner = capsys.readouterr().err.splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in events)
+    assert [line[9:] for line in events] == [
+        "/flux finished job_1 in 2.35 s queue_seconds=0.12 usd=0.0012",
+        "/a\\x1b[2J rejected owner=ann code=bad-params",
+        "service-started url=http://x engine=preview",
+    ]
     assert second.endswith(" warning: no face")
     assert third.endswith(" error: a fault")
     assert re.fullmatch(r"  RuntimeError at .*test_logs\.py:\d+ fault", outer)

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
+from ..graph.words import printable
+
 _PACKAGE: Final = __name__.partition(".")[0]
 _log = logging.getLogger(_PACKAGE)
 
@@ -158,13 +160,28 @@ class _Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = _fields(record)
-        name = fields.pop("event")
+        name = fields["event"]
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         if name != "log":
-            return " ".join([clock, str(name), *(f"{k}={v}" for k, v in fields.items())])
+            return f"{clock} {printable(_said(str(name), fields))}"
         errors: Any = fields.get("error", [])
         places = [f"\n  {_place(error)}" for error in errors]
         return f"{clock} {record.levelname.lower()}: {fields['message']}{''.join(places)}"
+
+
+def _said(name: str, fields: Mapping[str, object]) -> str:
+    """Return an event as a line: where, what and how long come first, and nothing that is 0."""
+    words = [str(fields["route"]), name] if "route" in fields else [name]
+    if "job" in fields:
+        words.append(str(fields["job"]))
+    seconds = fields.get("seconds")
+    if isinstance(seconds, float):
+        words.append(f"in {seconds:.2f} s")
+    for key, value in fields.items():
+        if value and key not in ("event", "route", "seconds", "job"):
+            is_time = isinstance(value, float) and key != "usd"
+            words.append(f"{key}={value:.2f}" if is_time else f"{key}={value}")
+    return " ".join(words)
 
 
 def _place(error: Mapping[str, Any]) -> str:
