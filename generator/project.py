@@ -12,6 +12,8 @@ from .lock import Lock, read_lock
 from .names import WORKFLOW_NAME
 from .spec import Models, Settings, Workflow, read_models, read_settings, read_workflow
 
+# What people mean as a workflow; that it is named .yaml is checked.
+SPEC_SUFFIXES: Final = frozenset((".yaml", ".yml", ".json"))
 CATALOGS: Final = Path(__file__).parent / "catalogs"
 
 
@@ -74,7 +76,7 @@ def _load_workflows(root: Path) -> tuple[dict[str, Workflow], list[Diagnostic]]:
     roots: dict[str, Node] = {}
     names: set[str] = set()
     for path in sorted((root / "workflows").rglob("*")):
-        if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+        if path.suffix.lower() not in SPEC_SUFFIXES:
             continue
         name = path.relative_to(root / "workflows").as_posix()
         file = f"workflows/{name}"

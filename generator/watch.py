@@ -6,12 +6,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import httpx
 from watchfiles import Change, awatch
 
 from templates.gateway.serve import PortTakenError, listen
@@ -19,11 +20,21 @@ from templates.utils.comfyui_errors import EngineStartError
 from templates.utils.comfyui_process import EngineProcess, tied_to_this_process
 
 from .check import Checked
+from .console import counted
 from .lock import LOCK_FILE
 from .ports import HOST, free_port
+from .project import SPEC_SUFFIXES
 from .serve import ServeError, ended, preview_command
 
 _START_SECONDS: Final = 30.0
+# How long a change waits for the runs that are under way, and then for whoever takes what they made.
+_RUNS_SECONDS: Final = 10.0
+_FETCH_SECONDS: Final = 0.5
+_PAUSE: Final = 0.1
+# How a request ends, as /usage counts it; the others are under way.
+_ENDS: Final = ("rejected", "repeated", "succeeded", "failed", "cancelled")
+# What a project holds, beside what is in its folders.
+_NAMES: Final = frozenset(("gpu.yaml", "models.yaml", LOCK_FILE, "workflows", "catalogs"))
 # Milliseconds: editors save in several steps, which are one change.
 _STEP: Final = 30
 _DEBOUNCE: Final = 150
@@ -44,38 +55,58 @@ def watch(render: Render, root: Path, *, port: int, comfyui_url: str | None) -> 
         listener = listen(port)
     except PortTakenError as error:
         raise ServeError(str(error)) from error
-    with listener, TemporaryDirectory(prefix="preview-engine-") as folder:
-        served = _Served(root, Path(folder), listener, comfyui_url)
-        return asyncio.run(_watch(render, served))
-
-
-async def _watch(render: Render, served: "_Served") -> int:
     stopped = asyncio.Event()
+    with listener, TemporaryDirectory(prefix="preview-engine-") as folder:
+        served = _Served(root, Path(folder), listener, comfyui_url, stopped)
+        return asyncio.run(_watch(render, served, stopped))
+
+
+async def _watch(render: Render, served: "_Served", stopped: asyncio.Event) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    root = served.root
-    folders = [root, *(f for f in (root / "workflows", root / "catalogs") if f.is_dir())]
-    changes = awatch(
-        *folders,
-        watch_filter=_is_spec,
-        step=_STEP,
-        debounce=_DEBOUNCE,
-        stop_event=stopped,
-        recursive=False,
-    )
-    # It watches from its first step on, so that what is saved during the first turn counts.
-    changing = asyncio.ensure_future(anext(changes, None))
-    await asyncio.sleep(0)
     try:
-        await _turn(render, served)
-        while await changing:
-            changing = asyncio.ensure_future(anext(changes, None))
-            await asyncio.sleep(0)
+        async for _ in _changes(served.root, stopped):
             await _turn(render, served)
     finally:
         await served.stop()
     return 0
+
+
+async def _changes(root: Path, stopped: asyncio.Event) -> AsyncIterator[None]:
+    """Yield once, then after each change of what a build is made of, those of meanwhile included."""
+    while True:
+        folders = _folders(root)
+        changes = awatch(
+            *folders,
+            watch_filter=_Specs(root),
+            step=_STEP,
+            debounce=_DEBOUNCE,
+            stop_event=stopped,
+            recursive=False,
+        )
+        while folders == _folders(root):
+            # It watches from its first step on, so that what is saved during a turn counts.
+            changing = asyncio.ensure_future(anext(changes, None))
+            await asyncio.sleep(0)
+            yield
+            if await changing is None:
+                return
+        # One came, went or is another one now: what was watched is not what is there.
+        await changes.aclose()
+
+
+def _folders(root: Path) -> dict[Path, int]:
+    """Return the folders of specs that are there, each with its inode."""
+    specs = root / "workflows"
+    found = [root, root / "catalogs", specs, *(p for p in specs.rglob("*") if p.is_dir())]
+    folders: dict[Path, int] = {}
+    for folder in found:
+        # It may go at any time.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if folder.is_dir():
+                folders[folder] = folder.stat().st_ino
+    return folders
 
 
 async def _turn(render: Render, served: "_Served") -> None:
@@ -93,19 +124,36 @@ async def _turn(render: Render, served: "_Served") -> None:
         _say(f"error: {error}")
 
 
-def _is_spec(_: Change, path: str) -> bool:
-    """Say whether a file that changed is one that a build is made of."""
-    file = Path(path)
-    return (
-        file.suffix == ".yaml" or file.name == LOCK_FILE or file.parent.name == "catalogs"
-    ) and not file.name.startswith(".")
+class _Specs:
+    """Says whether what has changed is a file that a build is made of, or a folder of such files."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    def __call__(self, change: Change, path: str) -> bool:
+        file = Path(path)
+        if file.name.startswith("."):
+            return False
+        if file.parent.resolve() == self._root:
+            return file.name in _NAMES
+        return (
+            file.suffix.lower() in SPEC_SUFFIXES
+            or file.parent.name == "catalogs"
+            or file.is_dir()
+            or (change is Change.deleted and not file.suffix)
+        )
 
 
 class _Served:
     """What is served now: an API process on `listener`, and a preview engine where one is needed."""
 
     def __init__(
-        self, root: Path, base: Path, listener: socket.socket, comfyui_url: str | None
+        self,
+        root: Path,
+        base: Path,
+        listener: socket.socket,
+        comfyui_url: str | None,
+        stopped: asyncio.Event,
     ) -> None:
         self.root = root
         self.url = ""
@@ -116,7 +164,8 @@ class _Served:
         self._engine: EngineProcess | None = None
         self._engine_command: list[str] = []
         self._api: asyncio.subprocess.Process | None = None
-        self._spare: asyncio.subprocess.Process | None = None
+        self._spare: asyncio.Task[asyncio.subprocess.Process] | None = None
+        self._stopped = stopped
         self._build = b""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -130,6 +179,8 @@ class _Served:
         is_up = self._api is not None and self._api.returncode is None
         if build == self._build and is_up:
             return False
+        if is_up:
+            await self._runs_end()
         await self._start_engine(checked)
         old, self._api = self._api, None
         # Both listen on one socket: whoever asks meanwhile waits, and none is asked that ends.
@@ -138,12 +189,13 @@ class _Served:
             await ended(old)
         self._api = await starting
         self._build = build
-        self._later(self._prepare())
+        self._prepare()
         return True
 
     async def stop(self) -> None:
         """End all that was started."""
-        for process in (self._api, self._spare):
+        spares = [await self._spare] if self._spare else []
+        for process in (self._api, *spares):
             if process is not None:
                 await ended(process)
         for task in list(self._tasks):
@@ -169,10 +221,11 @@ class _Served:
 
     async def _start_api(self) -> asyncio.subprocess.Process:
         """Return an API process once it answers."""
-        if self._spare is None or self._spare.returncode is not None:
-            await self._prepare()
-        assert self._spare is not None
-        process, self._spare = self._spare, None
+        process = await self._prepare()
+        self._spare = None
+        if process.returncode is not None:
+            process = await self._prepare()
+            self._spare = None
         assert process.stdin is not None
         assert process.stdout is not None
         url = self._comfyui_url or self._preview_url
@@ -192,9 +245,36 @@ class _Served:
         self._later(_read(process.stdout))
         return process
 
-    async def _prepare(self) -> None:
-        """Start a process that waits with all imported for the next change."""
-        self._spare = await asyncio.create_subprocess_exec(
+    async def _runs_end(self) -> None:
+        """Wait for the runs that are under way, though not for long."""
+        waits_until = time.monotonic() + _RUNS_SECONDS
+        is_told = False
+        async with httpx.AsyncClient(base_url=self.url, timeout=_RUNS_SECONDS) as client:
+            while not self._stopped.is_set() and time.monotonic() < waits_until:
+                try:
+                    rows = (await client.get("/usage")).raise_for_status().json()["rows"]
+                except httpx.HTTPError:
+                    return
+                count = sum(row["requests"] - sum(row[end] for end in _ENDS) for row in rows)
+                if not count:
+                    break
+                if not is_told:
+                    runs = counted(count, "run")
+                    _say(f"{runs} under way; what is new waits, {_RUNS_SECONDS:.0f} s at most")
+                    is_told = True
+                await asyncio.sleep(_PAUSE)
+        if is_told:
+            # Whoever waited for a job now asks for its outputs.
+            await asyncio.sleep(_FETCH_SECONDS)
+
+    def _prepare(self) -> asyncio.Task[asyncio.subprocess.Process]:
+        """Return the process that waits with all imported for the next change: there is one."""
+        if self._spare is None:
+            self._spare = asyncio.create_task(self._start_spare())
+        return self._spare
+
+    async def _start_spare(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *tied_to_this_process([sys.executable, "-m", "generator.standby"]),
             cwd=self.root,
             stdin=asyncio.subprocess.PIPE,

@@ -1,15 +1,22 @@
 """watch: a change that is saved is served, one with an error is reported, and nothing is left over."""
 
+import asyncio
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+
+from generator import watch as watch_module
+from generator.cli import main
+from templates.gateway.serve import listen
 
 from .conftest import ROOT, MakeProject
 from .test_cli import GOOD
@@ -108,6 +115,111 @@ def test_what_is_saved_while_it_starts_counts(make_project: MakeProject) -> None
     finally:
         early.process.kill()
         early.process.wait()
+
+
+def test_folders_that_come_later_are_watched(make_project: MakeProject) -> None:
+    root = make_project({})
+    shutil.rmtree(root / "workflows")
+    late = Watched(root, waits=False)
+    try:
+        late.wait("no workflow")
+        (root / "workflows").mkdir()
+        late.write(GOOD)
+        late.url = late.wait(r"serving on (\S+)")
+        late.wait("serves it after")
+        # As when a branch is checked out that has none, and then one that has.
+        (root / "workflows").rename(root / "put-by")
+        late.wait("goes on with what it had")
+        shutil.copytree(root / "put-by", root / "workflows")
+        late.write(GOOD.replace("default: 0", "default: 4"))
+        late.wait("serves it after", 2)
+        assert late.default() == 4
+        (root / "catalogs").mkdir()
+        before = late.said.read_text().count("build/ is up to date")
+        (root / "catalogs" / "broken.json").write_text("{")
+        late.wait("build/ is up to date", before + 1)
+    finally:
+        late.process.kill()
+        late.process.wait()
+
+
+def test_a_folder_with_a_misplaced_file_is_watched(watched: Watched) -> None:
+    folder = watched.root / "workflows" / "more"
+    folder.mkdir()
+    (folder / "it.yml").write_text(GOOD)
+    watched.wait(r"more/it.yml:1:1: error\[bad-name\]")
+    (folder / "it.yml").unlink()
+    watched.wait("build/ is up to date")
+
+
+def test_what_is_new_waits_for_the_runs_under_way(tmp_path: Path) -> None:
+    root = tmp_path / "it"
+    assert main(["init", str(root), "--quiet"]) == 0
+    path = root / "workflows" / "picture.yaml"
+    text = path.read_text().replace("maximum: 60", "maximum: 500")
+    path.write_text(text)
+    watched = Watched(root)
+    try:
+        body = {"prompt": "x", "steps": 150, "width": 64, "height": 64}
+        with ThreadPoolExecutor() as threads:
+            run = threads.submit(httpx.post, f"{watched.url}/picture", json=body, timeout=SECONDS)
+            watched.wait('"event": "started"')
+            path.write_text(text.replace("summary: A picture", "summary: Another picture"))
+            watched.wait("1 run under way; what is new waits, 10 s at most")
+            watched.wait("serves it after", 2)
+            reply = run.result()
+        assert (reply.status_code, reply.headers["content-type"]) == (200, "image/png")
+    finally:
+        watched.process.kill()
+        watched.process.wait()
+
+
+def test_it_waits_for_no_run_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"requests": 3, "rejected": 1, "repeated": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
+
+    async def counts(_: httpx.AsyncClient, path: str) -> httpx.Response:
+        assert path == "/usage"
+        request = httpx.Request("GET", "http://x/usage")
+        return httpx.Response(200, json={"rows": [row]}, request=request)
+
+    monkeypatch.setattr(httpx.AsyncClient, "get", counts)
+    monkeypatch.setattr(watch_module, "_RUNS_SECONDS", 0.3)
+    started = time.monotonic()
+    with listen(0) as listener:
+        served = watch_module._Served(tmp_path, tmp_path, listener, "http://x", asyncio.Event())
+        asyncio.run(served._runs_end())
+    assert 0.3 <= time.monotonic() - started < 5
+    assert "2 runs under way" in capsys.readouterr().err
+
+
+def test_one_process_waits_for_the_next_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However soon that comes."""
+    started = 0
+
+    class Process:
+        returncode = None
+
+    async def start(*_: str, **__: object) -> Process:
+        nonlocal started
+        started += 1
+        await asyncio.sleep(0.01)
+        return Process()
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+
+    async def prepare(served: watch_module._Served) -> None:
+        first = served._prepare()
+        assert await served._prepare() is await first
+
+    with listen(0) as listener:
+        asyncio.run(
+            prepare(watch_module._Served(tmp_path, tmp_path, listener, None, asyncio.Event()))
+        )
+    assert started == 1
 
 
 def test_it_ends_with_all_that_it_started(watched: Watched) -> None:

@@ -67,8 +67,8 @@ def watch(
     """Serve the API on this machine, anew with each spec that you save.
 
     Each change is checked and rendered; what has an error is reported, and what was served before
-    goes on. Requests that come while the API changes wait for the new one; runs that are under way
-    then are stopped, and jobs forgotten.
+    goes on. What is new waits until the runs under way have ended, 10 seconds at most; then they are
+    stopped, and jobs forgotten. Requests that come while the API changes wait for the new one.
     """
     from ..check import Checked
     from ..serve import ServeError
