@@ -295,6 +295,17 @@ def test_progress_until_the_result(server: Server, client: Client) -> None:
     ]
 
 
+def test_a_job_that_nobody_may_listen_to_is_waited_for(server: Server, client: Client) -> None:
+    server.on("POST /flux", job("running"))
+    server.on(EVENTS, problem(429, code="too-many-listeners", errors=[], detail="too many"))
+    server.on(f"GET /jobs/{JOB}/result", done())
+    seen: list[Progress] = []
+    assert client.flux(prompt="x", on_progress=seen.append).data == WEBP
+    assert [progress.status for progress in seen] == ["running"]
+    with pytest.raises(ServiceError, match="too many"):
+        list(client.events(JOB))
+
+
 def test_events(server: Server, client: Client) -> None:
     server.on(
         f"{EVENTS}?previews=true",

@@ -341,14 +341,19 @@ class BaseClient:
         return _reply(response)
 
     def _show(self, response: httpx.Response, on_progress: OnProgress, deadline: float) -> None:
-        """Show where a job is, until it has ended."""
+        """Show where a job is, until it has ended or its key listens to too many."""
         shown = _progress(response.json())
         on_progress(shown)
-        for event in self._events(shown.job, 0, False, deadline):
-            now = _after(shown, event)
-            if now != shown:
-                on_progress(now)
-            shown = now
+        try:
+            for event in self._events(shown.job, 0, False, deadline):
+                now = _after(shown, event)
+                if now != shown:
+                    on_progress(now)
+                shown = now
+        except ServiceError as error:
+            # The job runs, whether or not there is room to listen to it.
+            if error.code != "too-many-listeners":
+                raise
 
     def _result(self, job: str, deadline: float) -> httpx.Response:
         """Return a job's result, or 202 after some seconds.
