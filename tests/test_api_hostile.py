@@ -1137,6 +1137,10 @@ def test_what_is_not_sent_is_not_read(
         assert sizes == small
         outputs = found.json()["outputs"]
         assert [o["bytes"] for o in outputs if o["data"] is not None] == small
+        sizes.clear()
+        monkeypatch.setattr(f"{package}.gateway.replies._MOST_DATA_TOGETHER", max(small))
+        found = await api.client.get(f"{path}/result", headers={"Accept": "application/json"})
+        assert sizes == [o["bytes"] for o in found.json()["outputs"] if o["data"]] == small[:1]
 
     serve(tmp_path, test, package=package, most_in_memory=0)
 

@@ -1,6 +1,6 @@
 """Replies: the bytes of an output with headers that say what it cost, or a job as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ JSON: Final = "application/json"
 
 # Larger outputs are to be fetched from their URL.
 _MOST_DATA: Final = 8_000_000
+# A run may have hundreds, and others are answered no sooner than one reply is written.
+_MOST_DATA_TOGETHER: Final = 64_000_000
 # Seconds until it is worth asking again for a job that waits, or runs.
 _ASK_AGAIN: Final = 1
 
@@ -47,7 +49,8 @@ class Output(BaseModel):
     height: int | None
     url: str = Field(description="Where its bytes are, from this host.")
     data: str | None = Field(
-        description="In a reply, its bytes in base64 when they are fewer than 8 MB."
+        description="In a reply, its bytes in base64 when they are fewer than 8 MB, and no more than"
+        " 64 MB with those of the outputs before it."
     )
 
 
@@ -110,9 +113,12 @@ def wants_json(accept: str, media_type: str) -> bool:
 
 
 def document(
-    job: Job, root: str, problem: Problem | None, *, with_data: bool = False
+    job: Job, root: str, problem: Problem | None, *, with_data: Collection[int] = ()
 ) -> JobDocument:
-    """Return a job as JSON; `root` is the path that the app is mounted at."""
+    """Return a job as JSON, with the bytes of some of its outputs, by their numbers.
+
+    `root` is the path that the app is mounted at.
+    """
     result, step = job.result, job.step
     outputs = result.outputs if result else ()
     return JobDocument(
@@ -138,7 +144,7 @@ def document(
                 output,
                 f"{root}/jobs/{job.id}/outputs/{number}",
                 result.spooled.get(number) if result else None,
-                with_data=with_data,
+                with_data=number in with_data,
             )
             for number, output in enumerate(outputs)
         ],
@@ -159,7 +165,12 @@ def _part(seconds: float, usd: float | None) -> Part:
 
 
 def job_response(
-    job: Job, root: str, problem: Problem | None, status: int = 200, *, with_data: bool = False
+    job: Job,
+    root: str,
+    problem: Problem | None,
+    status: int = 200,
+    *,
+    with_data: Collection[int] = (),
 ) -> Response:
     """Return a job as a JSON response; one that is not done says when to ask again."""
     headers = _headers(job)
@@ -173,9 +184,16 @@ def job_response(
 
 async def result_response(job: Job, root: str) -> Response:
     """Return a job that has succeeded as a JSON response, with the bytes of its outputs."""
-    spooled = job.result.spooled if job.result else {}
-    small = {number for number, one in spooled.items() if one.size.bytes < _MOST_DATA}
-    return job_response(await whole(job, small), root, None, with_data=True)
+    assert job.result is not None
+    numbers: list[int] = []
+    together = 0
+    for number, output in enumerate(job.result.outputs):
+        spooled = job.result.spooled.get(number)
+        size = spooled.size.bytes if spooled else len(content(output))
+        if size < _MOST_DATA and together + size <= _MOST_DATA_TOGETHER:
+            numbers.append(number)
+            together += size
+    return job_response(await whole(job, numbers), root, None, with_data=numbers)
 
 
 async def output_response(job: Job, number: int) -> Response:
@@ -257,7 +275,7 @@ def _output(output: File | Text, url: str, spooled: Spooled | None, *, with_data
         width=size.width,
         height=size.height,
         url=url,
-        data=encode_base64(data) if with_data and size.bytes < _MOST_DATA else None,
+        data=encode_base64(data) if with_data else None,
     )
 
 
