@@ -97,9 +97,8 @@ def test_a_gateway_has_less_patience_than_modal(monkeypatch: pytest.MonkeyPatch)
             asyncio.run(asyncio.wait_for(work, 5))
 
 
-def test_those_who_wait_for_each_other_have_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_who_wait_for_each_other_have_no_more() -> None:
     """As many requests as there may be are answered in the same time as two."""
-    monkeypatch.setattr(active_jobs, "_TURN_SECONDS", 0.3)
     silent: Any = Silent()
 
     async def has_ended(_: str) -> bool:

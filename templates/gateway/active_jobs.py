@@ -19,8 +19,6 @@ _ENTRY: Final = "jobs/active"
 _STARTING_SECONDS: Final = 60.0
 # Between two looks at all jobs: each is a question to Modal for each of them.
 _LOOK_SECONDS: Final = 1.0
-# Where Modal does not answer, those that wait for each other would wait ever longer.
-_TURN_SECONDS: Final = 10.0
 
 
 class Active(NamedTuple):
@@ -40,6 +38,8 @@ class ActiveJobs:
         # Requests to one gateway do not lose each other's changes.
         self._lock = asyncio.Lock()
         self._looked = -_LOOK_SECONDS
+        # When Modal did not answer the last time.
+        self._failed = 0.0
 
     async def enter(self, work: Work, room: Room) -> None:
         """Give a job a place.
@@ -72,15 +72,16 @@ class ActiveJobs:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(_TURN_SECONDS):
-                await self._lock.acquire()
-        except TimeoutError as error:
-            raise BackendUnavailableError("Modal is slow to answer") from error
-        try:
-            yield
-        finally:
-            self._lock.release()
+        """Wait for those who came before, unless one of them waits in vain for Modal."""
+        begun = time.monotonic()
+        async with self._lock:
+            if self._failed > begun:
+                raise BackendUnavailableError("Modal does not answer")
+            try:
+                yield
+            except BackendUnavailableError:
+                self._failed = time.monotonic()
+                raise
 
     async def _read(self) -> list[Active]:
         return [Active(*entry) for entry in await self._table.get(_ENTRY) or ()]
