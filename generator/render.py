@@ -109,14 +109,7 @@ def _config(checked: Checked) -> dict[str, Source]:
         "cors_origins": settings.gateway.cors_origins,
         "operators": settings.gateway.operators,
         "log_prompts": settings.log_prompts,
-        "max_body_bytes": settings.limits.body_mb * 10**6,
-        "max_media_pixels": settings.limits.media_pixels,
-        "max_text_characters": settings.limits.text_characters,
-        "max_output_pixels": settings.limits.output_pixels,
-        "max_jobs": settings.limits.jobs,
-        "max_jobs_per_key": settings.limits.jobs_per_key,
-        "max_requests_per_minute": settings.limits.requests_per_minute,
-        "max_listeners_per_key": settings.limits.listeners_per_key,
+        **settings.limits.of_gateway(),
     }
     return {key: literal(value) for key, value in (asdict(settings.scaling) | values).items()}
 

@@ -263,6 +263,19 @@ class Limits:
     requests_per_minute: int
     listeners_per_key: int
 
+    def of_gateway(self) -> dict[str, int]:
+        """Return them by the names that the gateway and the manifest have for them."""
+        return {
+            "max_body_bytes": self.body_mb * 10**6,
+            "max_media_pixels": self.media_pixels,
+            "max_text_characters": self.text_characters,
+            "max_output_pixels": self.output_pixels,
+            "max_jobs": self.jobs,
+            "max_jobs_per_key": self.jobs_per_key,
+            "max_requests_per_minute": self.requests_per_minute,
+            "max_listeners_per_key": self.listeners_per_key,
+        }
+
 
 @dataclass(frozen=True)
 class Settings:
