@@ -4,12 +4,14 @@ Standard output is for what was asked for, standard error for what is said besid
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Final, TextIO
 
 import typer
@@ -158,6 +160,15 @@ def refuse(*faults: str, note: str = "") -> None:
             console.print(Text(note))
         return
     sys.stderr.write("".join(f"error: {fault}\n" for fault in faults) + (note and f"{note}\n"))
+
+
+def program(name: str) -> str:
+    """Return a program beside this Python as it is typed here: its name, or its path."""
+    path = Path(sys.executable).parent / name
+    if shutil.which(name) == str(path):
+        return name
+    here = Path.cwd()
+    return quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def summary(diagnostics: Sequence[Diagnostic]) -> str:

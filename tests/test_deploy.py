@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 
 from build.gateway.access import ApiKeys
 from generator.cli import main
+from generator.console import program
 from generator.deployment import deploy, modal_app, recorded, service
 from generator.deployment.manifest import ManifestError, read_manifest
 from generator.deployment.modal_app import ModalError
@@ -57,14 +58,29 @@ def test_without_a_token_it_says_what_to_do(
     where = " --env staging" if "--env" in arguments else ""
     lines = [line.strip() for line in shown.err.splitlines()]
     for command in (
-        "modal token new",
-        f"modal secret create huggingface HF_TOKEN=…{where}",
-        f"modal secret create api-keys API_KEYS=…{where}",
-        "nothing was changed",
+        "token new",
+        f"secret create huggingface HF_TOKEN=…{where}",
+        f"secret create api-keys API_KEYS=…{where}",
     ):
-        assert command in lines
+        assert f"{program('modal')} {command}" in lines
+    assert "nothing was changed" in lines
     assert ("COMFYUI_API_KEY" in shown.err) is ("--smoke" in arguments)
     assert files_below(root) == before
+
+
+def test_programs_are_named_as_they_are_typed_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my project"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "modal").touch(0o755)
+    monkeypatch.setattr("sys.executable", str(folder / ".venv" / "bin" / "python"))
+    monkeypatch.setenv("PATH", "")
+    assert program("modal") == f"'{folder}/.venv/bin/modal'"
+    monkeypatch.chdir(folder)
+    assert program("modal") == ".venv/bin/modal"
+    monkeypatch.setenv("PATH", str(folder / ".venv" / "bin"))
+    assert program("modal") == "modal"
 
 
 def test_make_deploy_without_a_token(tmp_path: Path) -> None:

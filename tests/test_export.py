@@ -64,7 +64,7 @@ def test_the_chosen_output_alone(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["flux"], ['param "prompt": this param is required']),
+        (["flux"], ['param "prompt": this param is required', "given as --param NAME=VALUE"]),
         (["flux-instantid"], ['param "prompt"', 'param "reference_image"']),
         (
             ["flux", "--param", "prompt=x", "--param", "width=33", "--param", "cfg=a"],

@@ -105,7 +105,9 @@ def export(
     try:
         graph = graph_of(checked, name, values)
     except ExportError as error:
-        raise CouldNotRunError(*error.faults) from error
+        of_params = any(fault.startswith("param ") for fault in error.faults)
+        note = "params are given as --param NAME=VALUE" if of_params and not param else ""
+        raise CouldNotRunError(*error.faults, note=note) from error
     sys.stdout.write(as_json(graph))
     return CLEAN
 
@@ -113,7 +115,7 @@ def export(
 def graph(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME…", help="Of workflows: workflows/NAME.yaml."),
+        typer.Argument(metavar="NAME", help="Of workflows: workflows/NAME.yaml."),
     ],
     out: Annotated[
         Path | None,
@@ -171,7 +173,7 @@ def graph(
 
 
 def lint(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Graphs as JSON.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Graphs as JSON.")],
     project: AnyFolder = HERE,
     models: Annotated[
         Path | None,
@@ -245,7 +247,7 @@ def lint(
 
 
 def convert(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Workflows as JSON.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Workflows as JSON.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Write NAME.json to DIR/NAME.api.json."),

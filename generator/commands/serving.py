@@ -92,7 +92,7 @@ def watch(
 def try_all(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME…]", help="Of workflows.", show_default="all of them"),
+        typer.Argument(metavar="NAME", help="Of workflows.", show_default="all of them"),
     ] = None,
     project: Project = HERE,
     comfyui_url: ComfyuiUrl = None,

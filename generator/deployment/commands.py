@@ -22,6 +22,7 @@ from ..console import (
     Quiet,
     Shown,
     has_colour,
+    program,
 )
 from ..graph.words import printable, show
 from ..project import load_project
@@ -284,7 +285,7 @@ def stop(
 
 
 def key(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Who gets the key.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Who gets the key.")],
     quiet: Quiet = False,
 ) -> int:
     """Make keys for callers.
@@ -300,7 +301,7 @@ def key(
     sys.stdout.write(f"{keys}\n")
     Shown(quiet=quiet).say(
         "Modal keeps them in the Secret api-keys, all in one; add those that work already:\n"
-        "  modal secret create api-keys --force API_KEYS=…\n"
+        f"  {program('modal')} secret create api-keys --force API_KEYS=…\n"
         "then make deploy. This is the only time that they are shown."
     )
     return CLEAN

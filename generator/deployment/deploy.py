@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from templates.client_core import KEY_VARIABLE
 from templates.utils.downloads import VERIFIED
 
 from ..check import Checked
-from ..console import has_colour
+from ..console import has_colour, program
 from ..render import Files
 from ..spec import CACHE_VOLUME, Settings
 from .manifest import Manifest, ManifestError, parse_manifest
@@ -74,15 +73,14 @@ def missing_steps(checked: Checked, environment: str | None, *, smoke: bool) -> 
 def token_step(settings: Settings, environment: str | None) -> str:
     """Return what to do, once, on a machine without a token: each command on a line of its own."""
     where = f" --env {environment}" if environment else ""
+    modal = program("modal")
     secrets = (
-        f"modal secret create {name} {' '.join(f'{key}=…' for key in keys)}{where}"
+        f"{modal} secret create {name} {' '.join(f'{key}=…' for key in keys)}{where}"
         for name, keys in settings.secrets.items()
     )
-    lines = "".join(f"\n  {command}" for command in ("modal token new", *secrets))
-    hints = ["python -m generator key NAME makes keys of callers"]
-    if shutil.which("modal") is None:
-        hints.insert(0, f"modal is {Path(sys.executable).parent}/modal here")
-    return f"this machine has no token of Modal. Once:{lines}\n  ({'; '.join(hints)})"
+    lines = "".join(f"\n  {command}" for command in (f"{modal} token new", *secrets))
+    hint = f"{program('python')} -m generator key NAME makes keys of callers"
+    return f"this machine has no token of Modal. Once:{lines}\n  ({hint})"
 
 
 def plan_of(
