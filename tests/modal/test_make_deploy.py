@@ -359,7 +359,7 @@ def test_a_model_that_the_volume_lists_and_has_lost(
 def test_afterwards(modal: LocalModal, project: Project) -> None:
     """status, logs, rollback and stop are Modal's own commands with the app's name filled in."""
     assert "no app" in generator(modal, project, "status").stderr
-    deployed(modal, project)
+    deployed(modal, project, "--smoke", COMFYUI_API_KEY=KEY["X-API-Key"])
     status = generator(modal, project, "status")
     assert status.returncode == 0, status.stderr
     assert f"{project.app}: {modal.url(project.app)}" in status.stdout
@@ -367,6 +367,7 @@ def test_afterwards(modal: LocalModal, project: Project) -> None:
     assert re.search(r"\bv1\b", status.stdout)
     logs = generator(modal, project, "logs")
     assert logs.returncode == 0, logs.stderr
+    assert '"event": "finished"' in logs.stdout
     back = generator(modal, project, "rollback")
     assert back.returncode == 1
     assert "paid plan" in back.stderr

@@ -52,5 +52,11 @@ def test_an_app_from_plan_to_stop(modal: LocalModal, tmp_path: Path) -> None:
         assert modal.tasks("oldest", tag)
         assert "deprecat" not in api.log(tag).lower()
     assert generator(modal, project, "status").returncode == 0
+    for more in ((), ("--follow",)):
+        logs = generator(modal, project, "logs", *more)
+        assert logs.returncode == 0, logs.stderr
+        assert more or f'"event": "finished", "job": "{job}"' in logs.stdout
+    back = generator(modal, project, "rollback", "v1")
+    assert (back.returncode, "paid plan" in back.stderr) == (1, True), back.stderr
     assert generator(modal, project, "stop", "--yes").returncode == 0
     assert "nothing is deployed yet" in generator(modal, project, "plan").stdout
