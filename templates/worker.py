@@ -245,7 +245,7 @@ class Worker:
             return
         self._note_up("worker-started")
         self._settled.set()
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = asyncio.create_task(self._keep_watch())
         await self._tell()
 
     async def stop(self) -> None:
@@ -459,6 +459,14 @@ class Worker:
         if missing:
             said = [line for line in self._process.output if "IMPORT FAILED" in line]
             raise StartError(f"ComfyUI has no {missing}" + "".join(f"; {line}" for line in said))
+
+    async def _keep_watch(self) -> None:
+        """Watch ComfyUI; where that fails, nobody would start it again, and runs would wait for ever."""
+        try:
+            await self._watch()
+        except Exception as error:
+            await self._fail(error)
+            await self._make_way()
 
     async def _watch(self) -> None:
         """Start ComfyUI again whenever it ends; the runs that it had are sent again, but for one

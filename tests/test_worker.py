@@ -587,6 +587,27 @@ def test_a_worker_that_cannot_start_answers_also_when_nobody_can_be_told(tmp_pat
     work(settings(tmp_path, classes={"Missing"}), test)
 
 
+def test_a_watch_that_fails_is_a_worker_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would start ComfyUI again; so no run waits for that, and others take what comes."""
+
+    async def watch(_: EngineProcess) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def test(container: Container) -> None:
+        while not container.retired:
+            await asyncio.sleep(0.01)
+        end = await container.worker.run(WORK)
+        assert end.failure is not None
+        assert end.failure.code == "engine-not-started"
+        assert "Too many open files" in end.failure.detail
+        assert (await container.state()).ready is False
+
+    monkeypatch.setattr(EngineProcess, "watch", watch)
+    work(settings(tmp_path), test)
+
+
 def test_a_run_that_modal_repeats_hands_out_what_it_makes(tmp_path: Path) -> None:
     """The container before it had told of its success, and ended before it had returned."""
 
