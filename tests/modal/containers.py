@@ -18,6 +18,7 @@ from modal_proto import api_pb2
 from templates.utils.comfyui_process import tied_to_this_process
 
 from .plane import TASK_HEADER, Plane
+from .volumes import Snapshot
 
 # As long as a container waits for an input before it asks again.
 _POLL_SECONDS: Final = 20.0
@@ -85,6 +86,7 @@ class Task:
     process: asyncio.subprocess.Process
     log: Path
     restore: Path
+    volumes: Mapping[str, Snapshot]
     active: dict[str, Call] = field(default_factory=dict)
     items: dict[str, Any] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
@@ -139,9 +141,9 @@ class Containers:
         """Start a container of a function."""
         name = self._plane.new_id("ta")
         base = self._folder / name
-        self._lay_out(base / "fs", self._plane.functions[function])
+        volumes = self._lay_out(base, self._plane.functions[function])
         process, log = await self._launch(name, function, base)
-        task = Task(name, function, process, log, base / "restore.json")
+        task = Task(name, function, process, log, base / "restore.json", volumes)
         self.tasks[name] = task
         watcher = asyncio.create_task(self._watch(task))
         self._watchers.add(watcher)
@@ -309,20 +311,30 @@ class Containers:
             await call.data_in.push([_chunk(2, "http.disconnect")])
             raise
 
-    def _lay_out(self, root: Path, function: Any) -> None:
-        """Make what a container sees: the files of its mounts, and its Volumes."""
+    def _lay_out(self, base: Path, function: Any) -> dict[str, Snapshot]:
+        """Make what a container sees: the files of its mounts, and its Volumes, which are returned.
+
+        Containers share this machine's file system. Where several have a Volume at one path, all of
+        them see it as the last of them does.
+        """
+        root = base / "fs"
         (root / "root").mkdir(parents=True)
         for mount in function.mount_ids:
             for remote, digest in self._plane.mounts[mount].items():
                 path = root / remote.lstrip("/")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(self._plane.files[digest])
-        for volume in function.volume_mounts:
-            # Containers share this machine's file system, so a Volume is a link to its folder.
-            path = Path(volume.mount_path)
-            if not path.is_symlink():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.symlink_to(self._plane.volume_path(self._plane.volumes[volume.volume_id]))
+        volumes: dict[str, Snapshot] = {}
+        for mount in function.volume_mounts:
+            volume = self._plane.volume_path(self._plane.volumes[mount.volume_id])
+            snapshot = Snapshot(volume, base / "volumes" / mount.volume_id)
+            volumes[mount.volume_id] = snapshot
+            path = Path(mount.mount_path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_name(f".{base.name}-{path.name}")
+            new.symlink_to(snapshot.folder)
+            new.replace(path)
+        return volumes
 
     async def _launch(
         self, name: str, function: str, base: Path

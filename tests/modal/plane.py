@@ -325,13 +325,15 @@ class Plane(ModalClientBase):
             volume_id=volume, version=metadata.version, metadata=metadata
         )
 
-    @unary
-    def VolumeReload(self, _: Any) -> Any:
-        return Empty()
+    async def VolumeReload(self, stream: Any) -> None:
+        q = await stream.recv_message()
+        self.containers.task(_task_of(stream)).volumes[q.volume_id].reload()
+        await stream.send_message(Empty())
 
-    @unary
-    def VolumeCommit(self, _: Any) -> Any:
-        return api_pb2.VolumeCommitResponse()
+    async def VolumeCommit(self, stream: Any) -> None:
+        q = await stream.recv_message()
+        self.containers.task(_task_of(stream)).volumes[q.volume_id].commit()
+        await stream.send_message(api_pb2.VolumeCommitResponse())
 
     async def VolumeListFiles(self, stream: Any) -> None:
         q = await stream.recv_message()
