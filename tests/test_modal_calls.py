@@ -135,6 +135,18 @@ def test_what_a_worker_raises_ends_its_job(monkeypatch: pytest.MonkeyPatch) -> N
     assert lost.value.failure.code == "internal-error"
 
 
+def test_a_call_that_returns_no_end_ends_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def get(timeout: float) -> object:
+        return {"timeout": timeout}
+
+    call = SimpleNamespace(get=SimpleNamespace(aio=get))
+    monkeypatch.setattr(modal.FunctionCall, "from_id", lambda _: call)
+    with pytest.raises(CallLostError) as lost:
+        asyncio.run(ModalCalls({}).get("fc-1", 0))
+    assert lost.value.failure.code == "internal-error"
+    assert lost.value.why == "the worker returned dict, which is no End"
+
+
 SAID = "ValueError('no face in a red fox')"
 
 

@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 # How long a gateway waits for an answer to a small question, in seconds.
 PATIENCE: Final = 10.0
+_OUR_FAULT: Final = Failure("internal-error", "this is a fault of the service; its log says more")
 _LIST_SECONDS: Final = 24 * 3600
 # A connection that is lost shows as an exception of the library below Modal's own.
 _NO_ANSWER: Final = (modal.exception.Error, GRPCError, StreamTerminatedError)
@@ -172,10 +173,10 @@ class ModalCalls:
         except Exception as error:
             # What the worker's method raised; it should have returned it.
             _log.exception("call %s: this is a fault of the worker", call)
-            detail = "this is a fault of the service; its log says more"
-            raise CallLostError(Failure("internal-error", detail)) from error
+            raise CallLostError(_OUR_FAULT) from error
         if not isinstance(end, End):
-            raise TypeError(f"a worker returns {type(end).__name__}, which is no End")
+            why = f"the worker returned {type(end).__name__}, which is no End"
+            raise CallLostError(_OUR_FAULT, why)
         return end
 
     async def cancel(self, call: str) -> None:
