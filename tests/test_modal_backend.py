@@ -402,7 +402,12 @@ def test_respond_async_is_a_job_however_soon_it_ends(end: End) -> None:
     run(test())
 
 
-def test_a_job_that_cannot_be_recorded_is_not_run() -> None:
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_job_that_cannot_be_recorded_is_not_run(
+    is_cancelled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody could ask for it. Where its call cannot be stopped either, the log says so."""
+
     async def test() -> None:
         modal = Modal()
 
@@ -413,9 +418,16 @@ def test_a_job_that_cannot_be_recorded_is_not_run() -> None:
                 raise BackendUnavailableError("Modal does not answer")
             return await put(key, value, **options)
 
+        async def refuse_cancel(call: str) -> None:  # noqa: ARG001
+            raise BackendUnavailableError("nor does it stop a call")
+
         modal.table.put = refuse  # type: ignore[method-assign]
-        with pytest.raises(BackendUnavailableError):
+        if not is_cancelled:
+            modal.calls.cancel = refuse_cancel  # type: ignore[method-assign]
+        with pytest.raises(BackendUnavailableError, match="Modal does not answer"):
             await modal.backend.submit(WORK, ROOM)
-        assert modal.calls.cancelled == ["fc-1"]
+        assert modal.calls.cancelled == (["fc-1"] if is_cancelled else [])
 
     run(test())
+    said = f"job {JOB}: it may run though nobody can ask for it"
+    assert (said in caplog.text) is not is_cancelled

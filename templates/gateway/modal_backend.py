@@ -3,6 +3,7 @@
 Everything that a gateway knows of a job is in the job store, so any gateway can answer for any job.
 """
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Final, Protocol
 from ..graph.families import Families
 from .active_jobs import ActiveJobs
 from .backend import (
+    BackendUnavailableError,
     Failure,
     Job,
     JobEndedError,
@@ -29,6 +31,8 @@ from .job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now, Record, jo
 from .journal import Journal
 from .modal_events import EventReader, Lists
 from .timings import Timings
+
+_log = logging.getLogger(__name__)
 
 # How long whoever cancels a job waits for its worker to let go of it.
 _STOP_SECONDS: Final = 3.0
@@ -148,7 +152,11 @@ class ModalBackend:
             is_first = await self._jobs.add(work.job, Record.of(work, call))
         except BaseException:
             # Nobody could ask for it, and it would be billed.
-            await self._calls.cancel(call)
+            try:
+                await self._calls.cancel(call)
+            except BackendUnavailableError as error:
+                text = "job %s: it may run though nobody can ask for it: %s"
+                _log.warning(text, work.job, error)
             raise
         if not is_first:
             # Another gateway has called for this job meanwhile.
