@@ -43,6 +43,8 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
 
     yield configure
     logs.configure(log_prompts=False)
+    # Other tests look at the records of events.
+    logs._Settings.write = None
     root.handlers[:], level, own_level = before
     root.setLevel(level)
     own.setLevel(own_level)
