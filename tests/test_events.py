@@ -93,6 +93,7 @@ def test_what_callers_are_told_of_a_run() -> None:
     assert told(events) == [
         ("queued", {"position": 1}),
         ("started", {"gpu": "L40S", "engine": "comfyui/0.3.71"}),
+        ("cached", {"nodes": ["1"]}),
         ("node", fox),
         ("progress", {"node": "2", "value": 1, "max": 4}),
         (
