@@ -5,6 +5,8 @@ const BASE = new URL(".", document.baseURI);
 // The service is heard of every 15 seconds, even when nothing happens.
 const SILENCE = 45_000;
 const MOST_TRIES = 8;
+// A stream that was open this long was no failure, though nothing was told on it.
+const HEALTHY = 10_000;
 const NO_ANSWER = { code: "no-answer", title: "The service does not answer", detail: "The service does not answer. Is it running?" };
 
 /** What the service says went wrong (RFC 9457), or what kept it from saying anything. */
@@ -16,11 +18,13 @@ export class ProblemError extends Error {
 }
 
 export const address = (path) => new URL(path.replace(/^\//, ""), BASE);
-export const key = () => sessionStorage.getItem(KEY);
-export const setKey = (text) => sessionStorage.setItem(KEY, text);
+export const key = () => kept.getItem(KEY);
+export const setKey = (text) => kept.setItem(KEY, text);
+export const forgetKey = () => kept.removeItem(KEY);
 /** Say whether a key can be sent at all: a header holds no other characters. */
 export const isKey = (text) => /^[\x20-\x7e]+$/.test(text);
 
+const kept = storage();
 let askForKey = async () => false;
 
 /** Say who is asked when the service wants a key; the answer is whether there is one now. */
@@ -31,23 +35,28 @@ export function onKeyWanted(ask) {
 /**
  * Ask the service, and again when it wanted a key and there is one now.
  *
- * Throws a ProblemError when the answer is one, or when there is none.
+ * Throws a ProblemError when the answer is one, or when there is none; that is so, too, when it has
+ * not begun within `patience` milliseconds.
  */
-export async function ask(path, { headers = {}, ...options } = {}) {
+export async function ask(path, { headers = {}, patience = null, ...options } = {}) {
   for (;;) {
     const given = key();
     const sent = given ? { ...headers, Authorization: `Bearer ${given}` } : headers;
+    const waiting = new AbortController();
+    const timer = patience && setTimeout(() => waiting.abort(), patience);
     let reply;
     try {
-      reply = await fetch(address(path), { ...options, headers: sent });
+      reply = await fetch(address(path), { ...options, headers: sent, signal: waiting.signal });
     } catch {
       throw new ProblemError(NO_ANSWER);
+    } finally {
+      clearTimeout(timer);
     }
     if (reply.ok) return reply;
     const problem = await problemOf(reply);
     // Somebody may have given a key while this was under way.
     const isNew = key() !== given;
-    if (reply.status !== 401 || !(isNew || (await askForKey(Boolean(given))))) {
+    if (problem.code !== "unauthorized" || !(isNew || (await askForKey(Boolean(given))))) {
       throw new ProblemError(problem);
     }
   }
@@ -68,14 +77,20 @@ export const askJson = async (path, options) => (await ask(path, options)).json(
 /**
  * Yield the events of a job, `{event, data}`, until its end.
  *
- * A connection that is lost is made again, and goes on after the last event that was heard.
+ * A connection that is lost is made again, and goes on after the last event that was heard. Two events
+ * are this page's own: `lost` when there is no connection, `found` when there is one again.
  */
 export async function* events(job) {
   let last = "";
+  let isLost = false;
   for (let tries = 0; ; ) {
+    let began = Infinity;
     try {
       const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
-      const reply = await ask(`jobs/${job}/events?previews=true`, { headers });
+      const reply = await ask(`jobs/${job}/events?previews=true`, { headers, patience: SILENCE });
+      began = performance.now();
+      if (isLost) yield { event: "found", data: {} };
+      isLost = false;
       if (reply.status === 204) {
         // All that there was has been heard, but not that it was the end.
         yield { event: "end", data: await askJson(`jobs/${job}`) };
@@ -88,18 +103,25 @@ export async function* events(job) {
         if (event.event === "end") return;
       }
     } catch (error) {
-      const isLost = error instanceof LostError || error.problem?.code === "no-answer" || error instanceof TypeError;
-      if (!isLost) throw error;
+      if (!mayPass(error)) throw error;
+      isLost = true;
     }
-    tries += 1;
+    tries = performance.now() - began > HEALTHY ? 0 : tries + 1;
     if (tries > MOST_TRIES) {
-      throw new ProblemError({ code: "no-answer", title: "The service does not answer", detail: "The connection to the service was lost. The run may go on." });
+      throw new ProblemError({ ...NO_ANSWER, detail: "The connection to the service is lost. The run may go on there." });
     }
+    if (isLost) yield { event: "lost", data: {} };
     await new Promise((done) => setTimeout(done, Math.min(250 * 2 ** tries, 8000)));
   }
 }
 
 class LostError extends Error {}
+
+/** Say whether it may help to ask again: nothing was heard, or it is too much or out of order now. */
+function mayPass(error) {
+  const { code, status } = error.problem ?? {};
+  return error instanceof LostError || error instanceof TypeError || code === "no-answer" || status === 429 || status >= 500;
+}
 
 /** Yield the events of a stream. Source: the HTML standard, section 9.2.6. */
 async function* parsed(body) {
@@ -136,7 +158,22 @@ function withinTime(reading) {
 }
 
 async function problemOf(reply) {
+  const { status } = reply;
   const isProblem = reply.headers.get("content-type")?.startsWith("application/problem+json");
-  const fallback = { code: "bad-answer", title: `The answer is ${reply.status}`, status: reply.status, detail: `The service answers with ${reply.status}.` };
+  const fallback =
+    status === 401
+      ? { code: "refused", status, title: "Something in front of the service refuses", detail: "It answers with 401, and this page has nothing to show it: no API key helps. With auth: proxy that is Modal, which wants its proxy auth tokens with every request." }
+      : { code: "bad-answer", status, title: `The answer is ${status}`, detail: `The service answers with ${status}.` };
   return isProblem ? reply.json().catch(() => fallback) : fallback;
+}
+
+/** Return where the key is kept: for the session, else, where the browser refuses, with this page. */
+function storage() {
+  try {
+    sessionStorage.getItem(KEY);
+    return sessionStorage;
+  } catch {
+    const values = new Map();
+    return { getItem: (name) => values.get(name) ?? null, setItem: (name, value) => values.set(name, value), removeItem: (name) => values.delete(name) };
+  }
 }

@@ -109,7 +109,10 @@ function choiceControl(param, id, names, valueOf) {
   return {
     parts: [target],
     target,
-    read: () => (target.value === "" && isOpen ? undefined : valueOf(target.value)),
+    read() {
+      if (target.selectedIndex < 0) throw new FieldError("choose one: what was chosen is not there any more");
+      return target.value === "" && isOpen ? undefined : valueOf(target.value);
+    },
     write: (value) => {
       target.value = String(value ?? param.default ?? "");
     },

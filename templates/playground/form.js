@@ -4,9 +4,9 @@ import { controlOf } from "./controls.js";
 import { fill, h } from "./dom.js";
 import { FieldError, paramsOf } from "./params.js";
 
-/** A form in place of what `element` holds; `listModels` returns the files of a model folder. */
+/** A form; `listModels` returns the files of a model folder. What is typed stays in it while it is not shown. */
 export class Form {
-  constructor(element, alert, workflow, listModels) {
+  constructor(alert, workflow, listModels) {
     this.alert = alert;
     this.params = paramsOf(workflow);
     this.fields = new Map(this.params.map((param) => [param.name, new Field(param, listModels)]));
@@ -14,15 +14,21 @@ export class Form {
       (names) => new Group(names.map((name) => this.fields.get(name))),
     );
     const shown = new Set();
-    const elements = this.params.map((param) => {
+    this.elements = this.params.map((param) => {
       const group = this.groups.find((one) => one.fields.includes(this.fields.get(param.name)));
       if (!group) return this.fields.get(param.name).element;
       if (shown.has(group)) return null;
       shown.add(group);
       return group.element;
-    });
-    fill(element, elements);
+    }).filter(Boolean);
+    widenLast(this.elements);
     this.write({});
+  }
+
+  /** Show the form in place of what an element holds. */
+  showIn(element) {
+    this.alert.hidden = true;
+    fill(element, this.elements);
   }
 
   /**
@@ -123,6 +129,9 @@ class Field {
     const describe = () => this.control.target.setAttribute("aria-describedby", [hint?.id, this.error.id].filter(Boolean).join(" "));
     describe();
     this.control.found?.then(describe);
+    this.element.addEventListener("input", () => this.show(""));
+    this.element.addEventListener("settled", () => this.show(""));
+    this.element.addEventListener("refused", (event) => this.show(event.detail));
   }
 
   /** Say whether the param is sent at all. */
@@ -153,6 +162,16 @@ class Field {
     if (text) this.control.target.setAttribute("aria-invalid", "true");
     else this.control.target.removeAttribute("aria-invalid");
   }
+}
+
+/** Give those narrow fields the whole width that have no other beside them. */
+function widenLast(elements) {
+  let isAlone = false;
+  elements.forEach((element, number) => {
+    const isNarrow = element.classList.contains("narrow");
+    isAlone = isNarrow && !isAlone;
+    if (isAlone && !elements[number + 1]?.classList.contains("narrow")) element.classList.remove("narrow");
+  });
 }
 
 /** Params of which exactly one is given: a choice between their fields. */

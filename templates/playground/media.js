@@ -32,8 +32,14 @@ export function mediaControl(param, id) {
     }
   };
   const take = (next) => {
-    show(next);
     target.value = "";
+    // One without a type may be what is wanted all the same.
+    if (next?.type && !next.type.startsWith(`${param.kind}/`)) {
+      const detail = `${next.name || "this"} is no ${word}`;
+      target.dispatchEvent(new CustomEvent("refused", { detail, bubbles: true }));
+      return;
+    }
+    show(next);
     target.dispatchEvent(new Event("settled", { bubbles: true }));
   };
 
@@ -127,6 +133,7 @@ function preview(file, kind, remove) {
     const [width, height] = [medium.naturalWidth ?? medium.videoWidth, medium.naturalHeight ?? medium.videoHeight];
     if (width) size.textContent = `${width} × ${height}, ${sizeOf(file)}`;
   };
+  medium.addEventListener("error", () => medium.replaceWith(h("p", { class: "hint" }, "This browser cannot show it.")));
   medium.addEventListener("load", measure);
   medium.addEventListener("loadedmetadata", measure);
   const figure = h("figure", { class: "chosen" }, medium, h("figcaption", {}, h("span", { class: "file-name" }, name), size, h("button", { type: "button", class: "quiet small", "aria-label": `Remove ${name}`, onclick: remove }, "Remove")));

@@ -13,27 +13,72 @@ export function showPicture(element, text) {
   const picture = copy(parsed.documentElement);
   picture.style.setProperty("--natural", `${picture.getAttribute("width")}px`);
   element.replaceChildren(picture);
+  element.scrollTo({ left: 0, top: 0 });
 }
 
-/** Light the node that runs; those before it in this run have been done. */
-export function light(element, node) {
-  for (const group of element.querySelectorAll(".node.is-running")) group.classList.replace("is-running", "is-done");
-  const groups = [...element.querySelectorAll(".node")];
-  const running = groups.find((group) => group.dataset.node === node);
-  running?.classList.remove("is-done");
-  running?.classList.add("is-running");
-  for (const path of element.querySelectorAll(".link")) path.classList.toggle("is-running", path.dataset.to === node);
-  running?.scrollIntoView?.({ block: "nearest", inline: "nearest", container: "nearest" });
-}
-
-/** Take all light from the nodes; after a run that was whole all of those that ran stay done. */
-export function dim(element, { keepDone = false } = {}) {
-  for (const group of element.querySelectorAll(".node")) {
-    if (keepDone && group.classList.contains("is-running")) group.classList.add("is-done");
-    if (!keepDone) group.classList.remove("is-done");
-    group.classList.remove("is-running");
+/** What is known of the nodes of a run. */
+export class Lights {
+  constructor() {
+    this.begin();
   }
-  for (const path of element.querySelectorAll(".link")) path.classList.remove("is-running");
+
+  /** Note that the run begins, perhaps once more. */
+  begin() {
+    this.done = new Set();
+    this.cached = new Set();
+    this.running = null;
+    this.failed = null;
+  }
+
+  /** Note that the engine has the results of nodes, which do not run. */
+  keep(nodes) {
+    this.cached = new Set(nodes);
+  }
+
+  /** Note that a node runs; the one before it is done. */
+  run(node) {
+    if (this.running !== null) this.done.add(this.running);
+    this.running = node;
+  }
+
+  /** Whether there is anything to show. */
+  get isAny() {
+    return this.running !== null || this.failed !== null || this.done.size + this.cached.size > 0;
+  }
+
+  /** Note how the run ended. */
+  end({ status, problem, outputs }) {
+    if (status === "succeeded") {
+      this.run(null);
+      // A node that is like another is not run, either, and nothing is told of it.
+      for (const { node } of outputs) this.done.add(node);
+    } else {
+      this.begin();
+      this.failed = problem?.node ?? null;
+    }
+  }
+}
+
+/** Light the nodes of the picture that an element holds; without lights it is dark. */
+export function paint(element, lights) {
+  for (const group of element.querySelectorAll(".node")) {
+    const { node } = group.dataset;
+    group.classList.toggle("is-running", node === lights?.running);
+    group.classList.toggle("is-failed", node === lights?.failed);
+    group.classList.toggle("is-done", node !== lights?.running && Boolean(lights?.done.has(node)));
+    group.classList.toggle("is-cached", Boolean(lights?.cached.has(node)));
+  }
+  for (const path of element.querySelectorAll(".link")) path.classList.toggle("is-running", path.dataset.to === lights?.running);
+}
+
+/** Scroll an element, and nothing around it, to the node that runs or failed. */
+export function follow(element) {
+  const node = element.querySelector(".node.is-running, .node.is-failed");
+  if (!node) return;
+  const [place, view] = [node.getBoundingClientRect(), element.getBoundingClientRect()];
+  if (place.left < view.left || place.right > view.right) {
+    element.scrollBy({ left: (place.left + place.right - view.left - view.right) / 2 });
+  }
 }
 
 function copy(source) {

@@ -8,7 +8,7 @@ const EXTENSIONS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "web
 export class Stage {
   constructor(element) {
     this.element = element;
-    this.urls = [];
+    this.urls = new Map(); // by what they are of
     this.timer = null;
   }
 
@@ -24,14 +24,14 @@ export class Stage {
   }
 
   /** Show a run that has just been asked for; what is told of it comes through the result. */
-  showRun(values, began = Date.now()) {
+  showRun(workflow, values, began = Date.now()) {
     this.#clear();
     const note = h("p", { class: "frame-note" }, "Waiting…");
     const frame = this.#frame(values, note);
     frame.classList.add("is-running");
     const bar = h("progress", { max: 1, "aria-label": "Progress of the run" });
     const what = h("p", { class: "progress-what" }, "Sending…");
-    const where = h("p", { class: "progress-where" });
+    const where = h("p", { class: "progress-where" }, workflow);
     const time = h("p", { class: "progress-time" });
     fill(this.element, h("div", { class: "canvas" }, frame), h("div", { class: "progress" }, h("div", { class: "progress-text" }, what, where, time), bar));
     const tick = () => {
@@ -41,11 +41,17 @@ export class Stage {
     this.timer = setInterval(tick, 100);
     let title = "";
     let preview = null;
+    let told = "";
     const tell = (text) => {
-      what.textContent = text;
+      told = what.textContent = text;
       announce(text);
     };
     return {
+      lost: () => {
+        what.textContent = "The connection is lost; trying again…";
+        announce(what.textContent);
+      },
+      found: () => tell(told || "Connected again"),
       queued: ({ position }) => tell(position ? `Waiting for ${position} ${position === 1 ? "run" : "runs"} ahead` : "Waiting for a worker"),
       started: ({ gpu }) => {
         note.textContent = "";
@@ -54,11 +60,11 @@ export class Stage {
       node: ({ title: given, class_type: classType, done, of }) => {
         title = given || classType;
         tell(title);
-        where.textContent = of ? `node ${Math.min(done + 1, of)} of ${of}` : "";
+        where.textContent = [workflow, of ? `node ${Math.min(done + 1, of)} of ${of}` : null].filter(Boolean).join(", ");
         bar.removeAttribute("value");
       },
       progress: ({ value, max }) => {
-        what.textContent = `${title}, step ${value} of ${max}`;
+        told = what.textContent = `${title}, step ${value} of ${max}`;
         if (max > 0) bar.value = Math.min(value / max, 1);
       },
       preview: ({ media_type: type, data }) => {
@@ -84,12 +90,12 @@ export class Stage {
     const links = h("div", { class: "links" });
     const strip = h("ul", { class: "strip", "aria-label": "Outputs", hidden: outputs.length < 2 });
     strip.append(...outputs.map((output, number) => h("li", {}, h("button", { type: "button", "aria-label": `Output ${number + 1} of ${outputs.length}`, onclick: () => choose(number) }, this.#small(output)))));
-    fill(this.element, canvas, strip, h("div", { class: "result" }, this.#facts(doc, outputs), h("div", { class: "links" }, links, actions)));
+    fill(this.element, canvas, strip, h("div", { class: "result" }, this.#facts(workflow, doc, outputs), h("div", { class: "links" }, links, actions), timings(doc)));
     choose(0);
   }
 
-  /** Show why a run made nothing. */
-  showFailure(problem, actions) {
+  /** Show why a run made nothing; `doc` is its job, where there is one. */
+  showFailure(problem, actions, doc = null) {
     this.#clear();
     const isCancelled = problem.code === "job-cancelled";
     const faults = (problem.errors ?? []).map((fault) => fault.detail).filter((text) => text !== problem.detail);
@@ -97,13 +103,13 @@ export class Stage {
     const about = isCancelled
       ? [h("h2", {}, "Cancelled")]
       : [icon(ICONS.warning), h("h2", {}, problem.title), h("p", {}, problem.detail), faults.map((text) => h("p", {}, text)), place];
-    fill(this.element, h("div", { class: "canvas" }, h("div", { class: `frame-note failure${isCancelled ? " is-cancelled" : ""}` }, about)), h("div", { class: "result" }, h("div", { class: "links" }, actions)));
+    fill(this.element, h("div", { class: "canvas" }, h("div", { class: `frame-note failure${isCancelled ? " is-cancelled" : ""}` }, about)), h("div", { class: "result" }, h("div", { class: "links" }, actions), timings(doc)));
   }
 
   #clear() {
     clearInterval(this.timer);
     this.urls.forEach((url) => URL.revokeObjectURL(url));
-    this.urls = [];
+    this.urls.clear();
   }
 
   #frame(values, ...children) {
@@ -118,9 +124,8 @@ export class Stage {
   }
 
   #url(blob) {
-    const url = URL.createObjectURL(blob);
-    this.urls.push(url);
-    return url;
+    if (!this.urls.has(blob)) this.urls.set(blob, URL.createObjectURL(blob));
+    return this.urls.get(blob);
   }
 
   #shown({ media_type: type, blob, text, width, height }, workflow, number) {
@@ -147,17 +152,19 @@ export class Stage {
   #links({ blob, media_type: type, filename }, workflow, number) {
     const name = filename ?? `${workflow}-${number}.${EXTENSIONS[type] ?? "bin"}`;
     const url = this.#url(blob);
+    // A document could hold a script, and would be a page of this host.
+    const isPlain = ["image", "video", "audio"].includes(kindOf(type)) ? type !== "image/svg+xml" : type === "text/plain";
     return [
       h("a", { class: "secondary small", href: url, download: name }, icon(ICONS.download), "Download"),
-      h("a", { class: "secondary small", href: url, target: "_blank", rel: "noopener" }, icon(ICONS.open), "Open"),
+      isPlain ? h("a", { class: "secondary small", href: url, target: "_blank", rel: "noopener" }, icon(ICONS.open), "Open") : null,
     ];
   }
 
-  #facts(doc, outputs) {
+  #facts(workflow, doc, outputs) {
     const [first] = outputs;
     const facts = {
-      Time: `${seconds(doc.seconds)} s`,
-      Waited: doc.queue_seconds >= 0.05 ? `${seconds(doc.queue_seconds)} s` : null,
+      Workflow: workflow,
+      Time: seconds(doc.seconds),
       Cost: cost(doc.cost),
       GPU: doc.engine === "preview" ? "none (preview)" : doc.gpu,
       Seed: doc.seed,
@@ -167,10 +174,28 @@ export class Stage {
   }
 }
 
+const PARTS = { startup: "Start-up", queue: "Queue", execution: "Run" };
+
+/** Return what a job took, part by part; the start of a worker may cost more than the run. */
+function timings(doc) {
+  // Runs of a history may be older than what jobs say of themselves.
+  if (!doc?.timings) return null;
+  const rows = Object.entries(PARTS).map(([part, name]) => [name, doc.timings[part]]);
+  const sum = (key) => (rows.some(([, took]) => took[key] == null) ? null : rows.reduce((all, [, took]) => all + took[key], 0));
+  const row = (name, took) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, seconds(took.seconds)), h("td", {}, cost(took.usd) ?? "unknown"));
+  const all = { seconds: sum("seconds"), usd: sum("usd") };
+  return h(
+    "details",
+    { class: "timings" },
+    h("summary", {}, `${seconds(all.seconds)}${all.usd == null ? "" : ` and ${cost(all.usd)}`} in all, waiting included`),
+    h("table", {}, h("tbody", {}, rows.map(([name, took]) => row(name, took)))),
+  );
+}
+
 /** Return image, video, audio or text; empty for anything else. */
 export const kindOf = (type) => /^(image|video|audio|text)\//.exec(type)?.[1] ?? "";
 
-const seconds = (number) => (number < 10 ? number.toFixed(2) : number.toFixed(1));
+const seconds = (number) => `${number < 10 ? number.toFixed(2) : number.toFixed(1)} s`;
 
 /** Return USD as it reads best: two digits that say something, however little it is. */
 export function cost(usd) {

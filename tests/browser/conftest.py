@@ -12,7 +12,10 @@ from fastapi import FastAPI
 from playwright._impl._driver import compute_driver_executable
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.api_client import in_thread, new_app, own_package, part, service
 
@@ -24,6 +27,8 @@ MILLISECONDS = 20_000
 expect.set_options(timeout=MILLISECONDS)
 KEY = "a key'\"$"
 PREFIX = "/behind/a prefix"
+PROXIED = "/proxied"
+MODAL_KEY = {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
 
 ALL_KINDS = """\
 summary: A picture, a sound and a text, from params of all kinds
@@ -81,12 +86,14 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 class Watched:
     """A page, and what it did that it must not.
 
-    `expected` are statuses that a test asks for: the browser notes them as errors.
+    `expected` are statuses that a test asks for: the browser notes them as errors, and, where it is
+    `cut_off`, requests that fail.
     """
 
     page: Page
     url: str
     expected: set[int] = field(default_factory=set)
+    cut_off: bool = False
     faults: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,9 +110,10 @@ class Watched:
         return self.page
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not any(
-            f"status of {status} " in message.text for status in self.expected
-        ):
+        allowed = [f"status of {status} " for status in self.expected]
+        allowed += ["net::ERR_FAILED"] if self.cut_off else []
+        is_fault = message.type in ("error", "warning")
+        if is_fault and not any(text in message.text for text in allowed):
             self.faults.append(f"{message.type}: {message.text}")
 
     def _on_request(self, request: Request) -> None:
@@ -121,7 +129,7 @@ def works() -> list[Any]:
 
 @pytest.fixture(scope="session")
 def url(tmp_path_factory: pytest.TempPathFactory, works: list[Any]) -> Iterator[str]:
-    """All endpoints on a preview engine; and once more, behind a prefix and with a key."""
+    """All endpoints on a preview engine; and twice more: with a key, and behind Modal's edge."""
     folder = tmp_path_factory.mktemp("browser")
     package = own_package(folder, "page_package", kinds=ALL_KINDS)
 
@@ -132,10 +140,27 @@ def url(tmp_path_factory: pytest.TempPathFactory, works: list[Any]) -> Iterator[
             found.backend.works = works
             access = part(package, "gateway.access").ApiKeys(f"ann:{KEY}")
             with_key: FastAPI = new_app(package, found.backend, access)
-            yield Starlette(routes=[Mount(PREFIX, with_key), Mount("/", found.app)])
+            mounts: dict[str, ASGIApp] = {
+                PREFIX: with_key,
+                PROXIED: edge(found.app),
+                "/": found.app,
+            }
+            yield Starlette(routes=[Mount(path, one) for path, one in mounts.items()])
 
     with in_thread(app()) as found:
         yield found
+
+
+def edge(app: ASGIApp) -> ASGIApp:
+    """Return an app that refuses as Modal's edge does: whoever lacks the tokens, and in plain text."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        given = {name: Headers(scope=scope).get(name) for name in MODAL_KEY}
+        words = "modal-http: missing credentials for proxy authorization"
+        answer = app if given == MODAL_KEY else PlainTextResponse(words, status_code=401)
+        await answer(scope, receive, send)
+
+    return guarded
 
 
 @pytest.fixture(scope="session")

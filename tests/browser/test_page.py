@@ -14,22 +14,15 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import FilePayload, Locator, Page, Route, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 
 from tests.api_client import png, size
 
+from .acts import FLUX, GRAPH, fact, fill, picture, result, run
 from .conftest import KEY, PREFIX, Watched
 
 Watch = Callable[..., Watched]
 
-GRAPH = {
-    "1": {
-        "class_type": "EmptyImage",
-        "inputs": {"width": 64, "height": 48, "batch_size": 1, "color": 255},
-    },
-    "2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "it", "images": ["1", 0]}},
-}
-FLUX = {"width": "64", "height": "48", "steps": "3"}
 FORMS: dict[str, tuple[str, dict[str, str], tuple[int, int]]] = {
     "flux": ("flux", FLUX, (64, 48)),
     "flux-dev": ("flux-dev", FLUX, (64, 48)),
@@ -40,36 +33,6 @@ FORMS: dict[str, tuple[str, dict[str, str], tuple[int, int]]] = {
     "wan2, mp4": ("wan2", {**FLUX, "length": "5", "format": "mp4"}, (64, 48)),
     "workflow": ("workflow", {"workflow": json.dumps(GRAPH)}, (64, 48)),
 }
-
-
-def picture(name: str = "small.png") -> FilePayload:
-    return {"name": name, "mimeType": "image/png", "buffer": png(64, 48)}
-
-
-def fill(page: Page, values: dict[str, str]) -> None:
-    for name, value in values.items():
-        target = page.locator(f"#param-{name}")
-        if value == "@":
-            target.set_input_files(picture())
-        elif target.evaluate("e => e.tagName") == "SELECT":
-            target.select_option(value)
-        else:
-            target.fill(value)
-
-
-def run(page: Page) -> None:
-    page.get_by_role("button", name="Run", exact=True).click()
-
-
-def result(page: Page) -> Locator:
-    """Return what a run made, once it is there."""
-    shown = page.locator(".frame.is-done")
-    shown.wait_for()
-    return shown
-
-
-def fact(page: Page, name: str) -> str:
-    return page.locator(f"[data-fact={name}]").inner_text()
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -109,7 +72,7 @@ def test_a_run_is_watched(watched: Watched) -> None:
     expect(page.locator(".graph .node.is-done[data-node='4']")).to_have_count(1)
     page.locator(".frame .preview").wait_for()
     assert 0 < page.locator(".progress progress").evaluate("e => e.value") < 1
-    assert page.locator(".progress-where").inner_text() == "node 5 of 7"
+    assert page.locator(".progress-where").inner_text() == "flux, node 5 of 7"
     assert page.locator(".progress-time").inner_text().endswith(" s")
     expect(page.locator("#run")).to_be_disabled()
     result(page)
@@ -347,7 +310,18 @@ def test_history_stays_and_its_settings_are_used_again(watched: Watched) -> None
     expect(page.locator("[data-param=image] .chosen")).to_contain_text("small.png")
     run(page)
     expect(page.locator("#runs li")).to_have_count(3)
+    asked: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.once("dialog", refuse)
     page.get_by_role("button", name="Clear").click()
+    expect(runs).to_have_count(3)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Clear").click()
+    assert asked == ["Remove all 3 runs from the history of this browser?"]
     expect(runs).to_have_count(0)
     page.reload()
     page.locator("#run:enabled").wait_for()
@@ -619,7 +593,7 @@ def test_an_output_that_is_cut_off_is_said(watched: Watched) -> None:
     page.evaluate(CUT_OFF)
     fill(page, FLUX)
     run(page)
-    expect(page.locator("#alert")).to_contain_text("does not answer")
+    expect(page.locator("#stage .failure")).to_contain_text("does not answer")
     expect(page.locator(".frame.is-running")).to_have_count(0)
     expect(page.locator("#run")).to_be_enabled()
     page.reload()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from ..utils.comfyui_records import (
+    Cached,
     EngineInfo,
     Event,
     NodeStarted,
@@ -42,7 +43,7 @@ class Told(NamedTuple):
     data: str
 
 
-EVENTS: Final = ("queued", "started", "node", "progress", "preview", "output", END)
+EVENTS: Final = ("queued", "started", "cached", "node", "progress", "preview", "output", END)
 QUEUED: Final = Told("queued", json.dumps({"position": None}))
 
 
@@ -93,6 +94,8 @@ class Narrator:
                 info = self._engine()
                 gpu = gpu_of(info.device, self._prices) if info else None
                 return _told("started", gpu=gpu, engine=engine_name(info) if info else None)
+            case Cached(nodes):
+                return _told("cached", nodes=nodes)
             case Planned(nodes):
                 self._planned = frozenset(nodes)
             case NodeStarted(node, class_type, title):

@@ -53,9 +53,11 @@ export class History {
     await this.#change((store) => store.delete(job));
   }
 
+  /** Forget all runs but those that are under way. */
   async clear() {
-    this.#runs = [];
-    await this.#change((store) => store.clear());
+    const ended = this.#runs.filter((run) => run.doc);
+    this.#runs = this.#runs.filter((run) => !run.doc);
+    await this.#change((store) => ended.forEach((run) => store.delete(run.job)));
   }
 
   async #change(work) {
@@ -80,7 +82,7 @@ export class History {
 /** Return a small picture of an output, null when it cannot be shown as one. */
 export async function thumbnailOf({ media_type: type, blob }) {
   try {
-    if (kindOf(type) === "image") return await drawn(await createImageBitmap(blob));
+    if (kindOf(type) === "image") return await ofImage(blob);
     if (kindOf(type) === "video") return await ofVideo(blob);
   } catch {
     return null; // what the browser cannot decode is listed with an icon
@@ -88,20 +90,39 @@ export async function thumbnailOf({ media_type: type, blob }) {
   return null;
 }
 
+async function ofImage(blob) {
+  const image = await createImageBitmap(blob);
+  try {
+    return await drawn(image);
+  } finally {
+    image.close();
+  }
+}
+
 async function ofVideo(blob) {
   const video = document.createElement("video");
   video.muted = true;
   video.src = URL.createObjectURL(blob);
   try {
-    await new Promise((resolve, reject) => {
-      video.onloadeddata = resolve;
-      video.onerror = () => reject(new Error("the video cannot be decoded"));
-      setTimeout(() => reject(new Error("the video takes too long")), 5000);
-    });
+    await heard(video, "loadeddata");
+    // A picture is drawn only of a video that has shown one, and the first is often dark.
+    video.currentTime = Math.min(video.duration / 2 || 0, 1);
+    await heard(video, "seeked");
     return await drawn(video, video.videoWidth, video.videoHeight);
   } finally {
     URL.revokeObjectURL(video.src);
+    video.removeAttribute("src");
+    video.load();
   }
+}
+
+/** Wait for an event of a video, as long as that is worth it. */
+function heard(video, name) {
+  return new Promise((resolve, reject) => {
+    video.addEventListener(name, resolve, { once: true });
+    video.addEventListener("error", () => reject(new Error("the video cannot be decoded")), { once: true });
+    setTimeout(() => reject(new Error("the video takes too long")), 5000);
+  });
 }
 
 function drawn(source, width = source.width, height = source.height) {
