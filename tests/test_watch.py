@@ -38,7 +38,14 @@ class Watched:
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
-        self.url = self.wait(r"serving on (\S+)") if waits else ""
+        self.url = ""
+        if waits:
+            try:
+                self.url = self.wait(r"serving on (\S+)")
+            except AssertionError:
+                self.process.kill()
+                self.process.wait()
+                raise
 
     def wait(self, pattern: str, count: int = 1) -> str:
         """Wait until the command has said something so many times, and return the last of it."""
