@@ -491,6 +491,7 @@ class Worker:
             if deaths > 1:
                 await self._make_way()
             self._log_event("engine-lost", level=logging.ERROR, reason=reason, said=self._said)
+            connections = self._engine.connections
             try:
                 # What it has started itself may have outlived it, and hold the port or the GPU.
                 await self._process.stop()
@@ -503,6 +504,9 @@ class Worker:
                 self._process.kill()
                 continue
             except Exception as error:
+                if isinstance(error, EngineStartError) and self._engine.connections > connections:
+                    # The same, before it was seen to be up.
+                    continue
                 await self._fail(error)
                 await self._make_way()
                 return

@@ -21,8 +21,15 @@ from templates.gateway.backend import BackendUnavailableError, Key, Room, Status
 from templates.gateway.backend import Worker as WorkerState
 from templates.gateway.job_store import CANCELLED, End, JobStore, Record
 from templates.gateway.modal_backend import ModalBackend
+from templates.utils import comfyui_process
 from templates.utils.comfyui import Engine
-from templates.utils.comfyui_errors import EngineFailed, EngineHung, EngineInterrupted
+from templates.utils.comfyui_errors import (
+    EngineError,
+    EngineFailed,
+    EngineHung,
+    EngineInterrupted,
+)
+from templates.utils.comfyui_http import Http
 from templates.utils.comfyui_process import EngineProcess
 from templates.utils.comfyui_records import EngineInfo, Graph
 from templates.utils.downloads import ModelFile, Places
@@ -398,15 +405,28 @@ def test_comfyui_is_killed_in_mid_run(tmp_path: Path) -> None:
     work(with_model(tmp_path), test)
 
 
-def test_a_run_that_ends_comfyui_twice(tmp_path: Path) -> None:
-    """It is lost; those that wait behind it are not, and those to come go to another container."""
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_run_that_ends_comfyui_twice(
+    is_seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is lost; those that wait behind it are not, and those to come go to another container.
+
+    Also where it ends ComfyUI again before that is seen to be up.
+    """
+
+    async def nothing_yet(_: Http) -> EngineError:
+        return EngineError("not yet")
 
     async def test(container: Container) -> None:
         worker = container.worker
         runs = [asyncio.create_task(worker.run(slow(n))) for n in range(2)]
-        for _ in range(2):
+        for kills in range(2):
             await at_work(container, slow(0).job)
+            if not is_seen and kills == 0:
+                monkeypatch.setattr(comfyui_process, "_stats", nothing_yet)
             worker._process.kill()
+            if kills == 1:
+                monkeypatch.undo()
             for connected in (False, True):
                 while worker._engine.connected is not connected:
                     await asyncio.sleep(0.01)
