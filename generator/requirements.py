@@ -70,7 +70,7 @@ def requirements_at(git: str, commit: str) -> Requirements:
             if not is_there(path):
                 raise RequirementsError(f"{_ITS} names {path}, which is not there")
             text = run("show", f"{commit}:{path}")
-            if not text.isascii() and "\udc80" <= max(text) <= "\udcff":
+            if any("\udc80" <= character <= "\udcff" for character in text):
                 raise RequirementsError(f"its {path} is no UTF-8")
             return text
 

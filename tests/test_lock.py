@@ -636,11 +636,18 @@ def test_requirements_that_no_lock_can_hold(
     assert "; a fork of it can ask for packages instead" in found
 
 
+@pytest.mark.parametrize(
+    "data", ["gguf\n".encode("utf-16"), "gguf # \U0001f600\n".encode() + b"# \xe9"]
+)
 def test_requirements_in_no_known_encoding(
-    project: Path, lock: Callable[..., int], sources: Sources, capsys: pytest.CaptureFixture[str]
+    project: Path,
+    lock: Callable[..., int],
+    sources: Sources,
+    capsys: pytest.CaptureFixture[str],
+    data: bytes,
 ) -> None:
     path = sources.repositories / "city96" / "ComfyUI-GGUF" / "requirements.txt"
-    path.write_bytes("gguf\n".encode("utf-16"))
+    path.write_bytes(data)
     write_pack(project, sources)
     assert lock() == 1
     [found] = unresolved(capsys.readouterr().out)
