@@ -12,7 +12,7 @@ from generator.check.image import PACKAGES
 from generator.cli import main
 from generator.lock import Lock, LockedModel, parse, text_of
 from generator.render import render
-from templates.image_build.requirements import read_asked
+from templates.image_build.requirements import read_asked, read_files
 from templates.utils import patience
 
 from .conftest import MakeProject, load_and_check
@@ -603,6 +603,22 @@ def test_files_that_requirements_name_are_read(
     (sources.repositories / "city96" / "ComfyUI-GGUF").rename(project / "custom_nodes" / "it")
     asked = read_asked(project, [])["it"]
     assert asked == ["extra    ==1.0", "inner<2", "bound"]
+
+
+@pytest.mark.parametrize(
+    "lines", ["-c common.txt\n-r common.txt\n", "-r common.txt\n-c common.txt\n"]
+)
+def test_a_file_that_bounds_and_asks(
+    project: Path, lock: Callable[..., int], sources: Sources, lines: str
+) -> None:
+    """What one line names as constraints, another may ask for, and both count."""
+    for version in ("1.0", "2.0"):
+        sources.wheel("both", version)
+    files = {"requirements.txt": lines, "common.txt": "both<2\n"}
+    assert read_files(files.__getitem__) == (["both<2"], ["both<2"])
+    write_pack(project, sources, requirements_txt=lines, **{"common.txt": "both<2\n"})
+    assert lock() == 0
+    assert "requirement both==1.0\n" in text(project)
 
 
 @pytest.mark.parametrize(

@@ -128,14 +128,16 @@ def read_files(read: Callable[[str], str]) -> tuple[list[str], list[str]]:
 
     `read` returns the text of a file by its path, from where requirements.txt is. Options stay.
     """
-    seen: set[str] = set()
+    # A file may be named both ways.
+    seen: set[tuple[str, bool]] = set()
     wanted: list[str] = []
     constraints: list[str] = []
 
     def add(path: str, found: list[str]) -> None:
-        if path in seen:
+        key = (path, found is constraints)
+        if key in seen:
             return
-        seen.add(path)
+        seen.add(key)
         for line in _lines(read(path)):
             match = _NAMED_FILE.fullmatch(line)
             if match is None:
