@@ -651,6 +651,46 @@ def test_runs_are_sent_in_the_order_in_which_they_were_asked_for() -> None:
     go(body)
 
 
+def test_what_was_lost_goes_before_what_came_later() -> None:
+    async def body() -> None:
+        async with Fake() as fake, client_of(fake) as client:
+            tasks = [asyncio.create_task(client.run(GRAPH, job=name)) for name in ("a", "b")]
+            while len(fake.prompts) < 2:
+                await asyncio.sleep(0.01)
+            await fake.cut()
+            while client.connected:
+                await asyncio.sleep(0)
+            tasks += [asyncio.create_task(client.run(GRAPH, job=name)) for name in ("c", "d")]
+            while len(fake.prompts) < 6:
+                await asyncio.sleep(0.01)
+            assert sent_by(fake) == ["a", "b", "a", "b", "c", "d"]
+            await client.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    go(body)
+
+
+def test_nobody_waits_for_the_files_of_another(tmp_path: Path) -> None:
+    """But who has waited for its own goes before those that came later."""
+
+    async def body() -> None:
+        async def answer(fake: Fake, body: dict[str, Any]) -> web.StreamResponse:
+            while len(fake.prompts) == 1 and len(client._line._jobs) < 4:
+                await asyncio.sleep(0.01)
+            return await accept(fake, body)
+
+        async with Fake(answer) as fake, client_of(fake, Directories.below(tmp_path)) as client:
+            first = asyncio.create_task(client.run(GRAPH, job="a", files={"a.png": b"png"}))
+            tasks = [asyncio.create_task(client.run(GRAPH, job=name)) for name in ("b", "c", "d")]
+            while len(fake.prompts) < 4:
+                await asyncio.sleep(0.01)
+            assert sent_by(fake) == ["b", "a", "c", "d"]
+            await client.close()
+            await asyncio.gather(first, *tasks, return_exceptions=True)
+
+    go(body)
+
+
 def test_who_waits_behind_a_graph_that_is_being_sent_can_leave() -> None:
     async def answer(fake: Fake, body: dict[str, Any]) -> web.StreamResponse:
         await release.wait()

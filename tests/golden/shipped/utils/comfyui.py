@@ -14,6 +14,7 @@ the engine down may do so again.
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import re
@@ -112,6 +113,7 @@ class Engine:
         # Those that the engine has come in its own order.
         self._jobs: dict[str, Job] = {}
         self._line = Line()
+        self._numbers = itertools.count()
         self._output_classes: frozenset[str] | None = None
         self._classes_lock = asyncio.Lock()
         self._keepers: list[asyncio.Task[None]] = []
@@ -295,7 +297,7 @@ class Engine:
         for name in files or ():
             if not _FILE_NAME.fullmatch(name):
                 raise ValueError(f"not a name for an input file: {name!r}")
-        state = Job(job, graph, on_event)
+        state = Job(job, graph, on_event, next(self._numbers))
         self._jobs[state.prompt_id] = state
         self._spawn(self._drive(state, files or {})).add_done_callback(state.settle)
         try:
@@ -332,8 +334,9 @@ class Engine:
                         if job.deaths >= _MOST_DEATHS:
                             raise
                         _log.warning("%s; it is sent again", error)
-                    # At once, for what was lost together is to keep its order.
-                    self._line.join(job)
+                    # At once, to go before those that came later; but none waits for another's files.
+                    if not files:
+                        self._line.join(job)
                     await self._begin_again(job, files)
         finally:
             self._line.leave(job)
@@ -421,6 +424,7 @@ class Engine:
                 if not job.losses and time.monotonic() >= limit:
                     raise
             job.sent_at = 0.0
+            self._line.let_go(job)
             await asyncio.sleep(_RECONNECT_DELAY)
 
     async def _find_out(self, job: Job) -> None:
@@ -453,7 +457,7 @@ class Engine:
         job.accept()
 
     async def _wait_turn(self, job: Job) -> None:
-        """Wait until a run may be sent."""
+        """Wait until a run may be sent, and hold back all others."""
         while not (self._connected.is_set() and job.turn.is_set()):
             if job.withdrawn:
                 raise job.interrupted()
@@ -461,6 +465,7 @@ class Engine:
             if self.gone_for >= self._patience and not job.losses:
                 raise EngineUnreachable(f"{self.url} does not answer: {self._unreachable}")
             await _wait(job.turn if self._connected.is_set() else self._connected, 0.1)
+        self._line.hold(job)
 
     async def _known_output_classes(self) -> frozenset[str]:
         async with self._classes_lock:

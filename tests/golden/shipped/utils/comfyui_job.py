@@ -35,7 +35,7 @@ from .comfyui_records import (
 
 
 class Job:
-    """A run in flight.
+    """A run in flight, the `number`-th that was asked for.
 
     The client's side of it: `output_classes` are those of nodes that make output. `withdrawn` says
     that it is not wanted any more, `stopping` that the engine is being told so. `turn` is set while
@@ -53,8 +53,11 @@ class Job:
     did not even end. `excused` says that the engine is ended for another's sake.
     """
 
-    def __init__(self, name: str, graph: Graph, on_event: Callable[[Event], None] | None) -> None:
+    def __init__(
+        self, name: str, graph: Graph, on_event: Callable[[Event], None] | None, number: int
+    ) -> None:
         self.name = name
+        self.number = number
         self.graph = graph
         # Not the job's name: a name may come again, and the history must not mix the two.
         self.prompt_id = str(uuid4())
