@@ -1,5 +1,6 @@
 """A project's folder: gpu.yaml, models.yaml and workflows/*.yaml."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,7 +76,9 @@ def _load_workflows(root: Path) -> tuple[dict[str, Workflow], list[Diagnostic]]:
     faults: list[Diagnostic] = []
     roots: dict[str, Node] = {}
     names: set[str] = set()
-    for path in sorted((root / "workflows").rglob("*")):
+    # Unlike rglob, it bears with folders that go meanwhile.
+    walked = os.walk(root / "workflows")
+    for path in sorted(Path(at, name) for at, folders, files in walked for name in folders + files):
         if path.suffix.lower() not in SPEC_SUFFIXES:
             continue
         name = path.relative_to(root / "workflows").as_posix()

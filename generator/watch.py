@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -90,8 +91,12 @@ async def _changes(root: Path, stopped: asyncio.Event) -> AsyncIterator[None]:
             changing = asyncio.ensure_future(anext(changes, None))
             await asyncio.sleep(0)
             yield
-            if await changing is None:
-                return
+            try:
+                if await changing is None:
+                    return
+            except FileNotFoundError:
+                # A folder went before it was watched.
+                break
         # One came, went or is another one now: what was watched is not what is there.
         await changes.aclose()
 
@@ -99,7 +104,9 @@ async def _changes(root: Path, stopped: asyncio.Event) -> AsyncIterator[None]:
 def _folders(root: Path) -> dict[Path, int]:
     """Return the folders of specs that are there, each with its inode."""
     specs = root / "workflows"
-    found = [root, root / "catalogs", specs, *(p for p in specs.rglob("*") if p.is_dir())]
+    # Unlike rglob, os.walk bears with folders that go meanwhile.
+    below = (Path(at, name) for at, names, _ in os.walk(specs) for name in names)
+    found = [root, root / "catalogs", specs, *below]
     folders: dict[Path, int] = {}
     for folder in found:
         # It may go at any time.

@@ -1,8 +1,10 @@
 """Fixtures shared by the tests. The shipped specs are rendered into build/ before any test."""
 
+import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,20 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput") and main(["build", "--quiet", "--project", str(ROOT)]):
         raise pytest.UsageError("the shipped specs do not build")
+
+
+def goes_when_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder that goes between being found and being read, and return it."""
+    folder.mkdir()
+    scandir = os.scandir
+
+    def going(path: Any = ".") -> Any:
+        if Path(path) == folder and folder.exists():
+            folder.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", going)
+    return folder
 
 
 @pytest.fixture

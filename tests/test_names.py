@@ -28,7 +28,7 @@ from generator.render import render
 from templates import params
 from templates.params import Request
 
-from .conftest import GPU_YAML, CheckProject, MakeProject
+from .conftest import GPU_YAML, CheckProject, MakeProject, goes_when_it_is_read
 from .test_extends import GRAPH, in_files, written
 
 _PARAMS = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -312,6 +312,18 @@ def test_a_folder_with_the_name_of_a_workflow(
     (root / "workflows" / "a.yaml").mkdir()
     _, faults = check_project(root)
     assert in_files(faults) == [("workflows/a.yaml", 1, 1, "unreadable")]
+
+
+def test_a_folder_that_goes_while_it_is_read(
+    make_project: MakeProject, check_project: CheckProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_project({"ok": GRAPH})
+    gone = goes_when_it_is_read(root / "workflows" / "gone", monkeypatch)
+    checked, faults = check_project(root)
+    assert not gone.exists()
+    assert faults == []
+    assert checked is not None
+    assert [c.workflow.name for c in checked.workflows] == ["ok"]
 
 
 CLASHES: dict[str, dict[str, str]] = {

@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from watchfiles import awatch
 
 from generator import watch as watch_module
 from generator.cli import main
 from templates.gateway.serve import listen
 
-from .conftest import ROOT, MakeProject
+from .conftest import ROOT, MakeProject, goes_when_it_is_read
 from .test_cli import GOOD
 
 SECONDS = 60.0
@@ -157,6 +159,48 @@ def test_a_folder_with_a_misplaced_file_is_watched(watched: Watched) -> None:
     watched.wait(r"more/it.yml:1:1: error\[bad-name\]")
     (folder / "it.yml").unlink()
     watched.wait("build/ is up to date")
+
+
+async def first_change(root: Path) -> None:
+    async for _ in watch_module._changes(root, asyncio.Event()):
+        break
+
+
+def test_a_folder_that_goes_while_it_looks(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_project({"it": GOOD})
+    gone = goes_when_it_is_read(root / "workflows" / "gone", monkeypatch)
+    asyncio.run(first_change(root))
+    assert not gone.exists()
+
+
+def test_a_folder_that_goes_before_it_is_watched(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_project({"it": GOOD})
+    gone = root / "workflows" / "gone"
+    gone.mkdir()
+    watched: list[tuple[Path, ...]] = []
+
+    async def going(*folders: Path, **options: Any) -> AsyncIterator[object]:
+        watched.append(folders)
+        if gone.exists():
+            gone.rmdir()
+        async for changes in awatch(*folders, **options):
+            yield changes
+
+    monkeypatch.setattr(watch_module, "awatch", going)
+
+    async def two_turns() -> None:
+        turns = 0
+        async for _ in watch_module._changes(root, asyncio.Event()):
+            turns += 1
+            if turns == 2:
+                break
+
+    asyncio.run(two_turns())
+    assert watched == [(root, root / "workflows", gone), (root, root / "workflows")]
 
 
 def test_what_is_new_waits_for_the_runs_under_way(tmp_path: Path) -> None:
