@@ -147,6 +147,16 @@ def test_a_call_that_returns_no_end_ends_its_job(monkeypatch: pytest.MonkeyPatch
     assert lost.value.why == "the worker returned dict, which is no End"
 
 
+def test_a_result_that_cannot_be_read_ends_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modal has answered; asking again would bring the same bytes."""
+    error = modal.exception.DeserializationError("Deserialization failed with the message: no End")
+    monkeypatch.setattr(modal.FunctionCall, "from_id", lambda _: Failing(error))
+    with pytest.raises(CallLostError) as lost:
+        asyncio.run(ModalCalls({}).get("fc-1", 0))
+    assert lost.value.failure.code == "internal-error"
+    assert str(lost.value.why).startswith("DeserializationError: Deserialization failed")
+
+
 SAID = "ValueError('no face in a red fox')"
 
 
