@@ -21,7 +21,7 @@ from templates.gateway.backend import (
     new_job_id,
 )
 from templates.gateway.claims import Claims
-from templates.gateway.job_store import End, JobStore
+from templates.gateway.job_store import End, JobStore, Record
 from templates.gateway.modal_backend import CallLostError, ModalBackend
 
 from .api_client import FLUX, SMALL, Api, own_package, png, problem, running
@@ -201,6 +201,108 @@ def test_a_gateway_that_cannot_call_lets_go_of_the_key() -> None:
         assert time.monotonic() - start < LEASE / 2
 
     run(test())
+
+
+class Late(MemoryTable):
+    """A table that says of the first writes of a job that Modal does not answer."""
+
+    def __init__(self, times: int, *, writes: bool) -> None:
+        super().__init__()
+        self.times = times
+        self.writes = writes
+
+    async def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
+        is_late = key.startswith("job_") and "/" not in key and self.times > 0
+        done = False
+        if self.writes or not is_late:
+            done = await super().put(key, value, skip_if_exists=skip_if_exists)
+        if is_late:
+            self.times -= 1
+            raise BackendUnavailableError("Modal does not answer")
+        return done
+
+
+def test_a_job_whose_record_was_late_is_run() -> None:
+    """The record was written; without its call, the key would stand for a failure."""
+
+    async def test() -> None:
+        modal = Modal()
+        modal.table = Late(1, writes=True)
+        modal.store = JobStore(modal.table)
+        gateway, work = modal.gateway(), keyed()
+        assert await gateway.submit(work, ROOM) == work.job
+        assert modal.runs() == [work.job]
+        assert await gateway.keyed("ann", KEY) == work.job
+
+    run(test())
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_job_that_nobody_is_told_of_is_found_by_its_key(writes: bool) -> None:
+    """Its caller gets 503; it keeps its place and its call, and asking again brings no other run."""
+
+    async def test() -> None:
+        modal = Modal()
+        modal.table = Late(2, writes=writes)
+        modal.store = JobStore(modal.table)
+        work = keyed()
+        with pytest.raises(BackendUnavailableError):
+            await modal.gateway().submit(work, ROOM)
+        assert [entry[0] for entry in modal.table.entries["jobs/active"]] == [work.job]
+        # Its worker notes it first.
+        assert await modal.store.add(work.job, Record.of(work, "fc-1"))
+        for gateway in (modal.gateway(), modal.gateway()):
+            assert await gateway.keyed("ann", KEY) == work.job
+            assert await gateway.submit(keyed(), ROOM) == work.job
+            assert (await gateway.wait(work.job, 0)).status is Status.QUEUED
+        assert modal.runs() == [work.job]
+        assert modal.calls.cancelled == []
+
+    run(test())
+
+
+def test_a_job_that_may_run_keeps_its_key() -> None:
+    """Also when asking again is refused: another request would get its outputs."""
+
+    async def test() -> None:
+        modal = Modal()
+        modal.table = Late(2, writes=False)
+        modal.store = JobStore(modal.table)
+        gateway, work = modal.gateway(), keyed()
+        with pytest.raises(BackendUnavailableError):
+            await gateway.submit(work, ROOM)
+        modal.table.entries["jobs/active"] = [("job_other", "ann", time.time())]
+        with pytest.raises(NotTakenError) as refused:
+            await gateway.submit(keyed(), Room(1, 0))
+        assert refused.value.code == "queue-full"
+        with pytest.raises(NotTakenError) as refused:
+            await gateway.submit(keyed(OTHER), ROOM)
+        assert refused.value.code == "idempotency-conflict"
+        assert await gateway.submit(keyed(), ROOM) == work.job
+
+    run(test())
+
+
+def test_a_second_call_that_cannot_be_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    """Its worker turns it away; the job runs elsewhere, keeps its place, and is no 503."""
+
+    class Unstoppable(Stalling):
+        async def cancel(self, call: str) -> None:
+            raise BackendUnavailableError(f"Modal does not answer for {call}")
+
+    async def test() -> None:
+        modal = Modal()
+        stalling = Unstoppable(modal.calls)
+        first = asyncio.create_task(modal.gateway(stalling).submit(keyed(), ROOM))
+        await stalling.reached.wait()
+        job = await modal.gateway().submit(keyed(), ROOM)
+        stalling.go_on.set()
+        assert await first == job
+        assert [entry[0] for entry in modal.table.entries["jobs/active"]] == [job]
+        assert (await modal.store.record(job)).call == "fc-1"
+
+    run(test())
+    assert "its second call is left to be turned away: Modal does not answer for" in caplog.text
 
 
 def test_what_is_refused_leaves_the_key() -> None:
