@@ -61,6 +61,8 @@ HOST: Final = "127.0.0.1"
 
 # A run is told of at most this often; what ends sooner is not told of at all.
 _TELL_SECONDS: Final = 1.0
+# How long to ask once more how a job has ended; its caller waits for that, and the GPU with it.
+_ASK_SECONDS: Final = 5.0
 # A ComfyUI that has ended by itself more often is not started again, whoever waits for it.
 _MOST_DEATHS: Final = 5
 
@@ -380,7 +382,7 @@ class Worker:
         """End a job, unless it has ended, and return how it did end."""
         end = replace(end, timings=timings)
         try:
-            settling = self._jobs.settle(work.job, end)
+            settling = self._settle(work.job, end)
             (kept, is_first), _ = await asyncio.gather(settling, writer.finish())
         except BackendUnavailableError:
             # What was made is paid for. A gateway ends the job, unless somebody has by now.
@@ -394,6 +396,18 @@ class Worker:
         if not kept.is_whole:
             kept = End.of(NOT_HANDED_OUT)
         return End(kept.status, kept.result, kept.failure, timings)
+
+    async def _settle(self, job: str, end: End) -> tuple[End, bool]:
+        """End a job, unless it has ended; where the answer to that is lost, ask once more."""
+        try:
+            return await self._jobs.settle(job, end)
+        except BackendUnavailableError as error:
+            _log.warning("job %s: who has ended it is asked once more: %s", job, error)
+            try:
+                async with asyncio.timeout(_ASK_SECONDS):
+                    return await self._jobs.settle_late(job, end)
+            except TimeoutError:
+                raise error from None
 
     async def _note_stopped(self, work: Work, timings: Timings) -> None:
         """Note what a run took whose job somebody else has ended."""

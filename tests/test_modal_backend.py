@@ -23,6 +23,7 @@ from templates.gateway.backend import (
 )
 from templates.gateway.job_store import CANCELLED, End, JobStore, Now, Record
 from templates.gateway.modal_backend import CallLostError, CallPendingError, ModalBackend
+from templates.gateway.timings import Timings
 from templates.utils.comfyui_records import Text
 
 from .api_client import asked, new_app
@@ -282,6 +283,34 @@ def test_why_a_call_was_lost_is_logged_once(caplog: pytest.LogCaptureFixture) ->
         run(test())
     [told] = [record.__dict__["fields"] for record in caplog.records if record.msg == "failed"]
     assert (told["job"], told["why"]) == (JOB, "InternalFailure: the machine is gone")
+
+
+@pytest.mark.parametrize(
+    ("there", "noted"),
+    [(SUCCEEDED, ["finished"]), (None, ["finished"]), (CANCELLED, []), (FAILED, [])],
+    ids=["its worker's", "none", "a caller's", "a gateway's"],
+)
+def test_an_end_that_its_worker_was_in_doubt_of_is_noted_once(
+    there: End | None, noted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may have been written though the answer was lost; others have noted theirs themselves."""
+
+    async def test() -> None:
+        modal = Modal()
+        await modal.backend.submit(WORK, ROOM)
+        timings = Timings(1.0, 2.0, 3.0, 0.1, 0.2)
+        if there is not None:
+            is_own = there is SUCCEEDED
+            await modal.store.settle(JOB, replace(there, timings=timings if is_own else None))
+        modal.calls.ends["fc-1"] = replace(SUCCEEDED, timings=timings, is_settled=False)
+        gateways = [modal.backend, modal.gateway(), modal.gateway()]
+        found = await asyncio.gather(*(gateway.wait(JOB, 0) for gateway in gateways * 2))
+        assert {job.status for job in found} == {(there or SUCCEEDED).status}
+
+    with caplog.at_level(logging.INFO, "templates"):
+        run(test())
+    told = [record.msg for record in caplog.records if "fields" in record.__dict__]
+    assert [name for name in told if name in ("finished", "failed", "cancelled")] == noted
 
 
 def test_a_result_that_is_lost_on_its_way() -> None:

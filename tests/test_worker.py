@@ -4,6 +4,7 @@ import asyncio
 import copy
 import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -843,3 +844,43 @@ def test_a_result_that_nobody_can_be_told_of_is_returned(
         assert len(ends) == 1
 
     work(settings(tmp_path), test)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_end_whose_answer_is_lost_is_noted_once(
+    tmp_path: Path, lost: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the worker, who asks once more, or else by a gateway: no request is without an end."""
+
+    class Late(MemoryTable):
+        left = lost
+
+        async def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
+            done = await super().put(key, value, skip_if_exists=skip_if_exists)
+            if key == f"{JOB}/end" and self.left > 0:
+                self.left -= 1
+                raise BackendUnavailableError("Modal does not answer")
+            return done
+
+    async def test(container: Container) -> None:
+        calls = MemoryCalls()
+        journal = container.worker._journal
+        options: Any = {"workers": [("l40s", "")], "journal": journal}
+        gateways = [
+            ModalBackend(calls, container.jobs, container.lists, **options) for _ in range(2)
+        ]
+        await gateways[0].submit(WORK, Room(10, 0))
+        end = calls.ends["fc-1"] = await container.worker.run(WORK)
+        assert end.is_settled is (lost == 1)
+        for gateway in gateways:
+            assert (await gateway.wait(JOB, 1)).status is Status.SUCCEEDED
+        [counts] = (await journal.usage.read()).counts.values()
+        assert counts.succeeded == 1
+        assert end.timings is not None
+        assert counts.execution_seconds == end.timings.execution_seconds
+
+    with caplog.at_level(logging.INFO, "templates"):
+        work(settings(tmp_path), test, table=Late())
+    told = [record.msg for record in caplog.records if "fields" in record.__dict__]
+    noted = [name for name in told if name in ("finished", "stopped")]
+    assert noted == (["finished"] if lost == 1 else ["stopped", "finished"])

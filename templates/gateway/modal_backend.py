@@ -219,7 +219,7 @@ class ModalBackend:
             return replace(end, timings=told or end.timings)
         if end.is_settled:
             return end
-        kept, is_first = await self._jobs.settle(job, replace(end, is_settled=True))
+        kept, is_first = await self._jobs.settle_late(job, replace(end, is_settled=True))
         if is_first:
             # Its worker has counted what it took.
             self.journal.ended(record.subject(job), end.status, None, end.failure)

@@ -2,9 +2,10 @@
 
 `JOB` says who asked for what, and which call runs it. `JOB/now` is where a run is, told by its
 worker as it goes. `JOB/end` is how it ended: whoever writes it first decides, for a job that is
-cancelled as it succeeds must not be both. `JOB/watched` says when somebody last looked for a
-preview, `JOB/preview` is the newest. `worker/PROFILE/GROUP` says how a worker started last, and
-`worker/PROFILE/GROUP/error` what went wrong last, whichever container of it that was in.
+cancelled as it succeeds must not be both. `JOB/noted` is there once an end is in the log that its
+worker was in doubt of. `JOB/watched` says when somebody last looked for a preview, `JOB/preview` is
+the newest. `worker/PROFILE/GROUP` says how a worker started last, and `worker/PROFILE/GROUP/error`
+what went wrong last, whichever container of it that was in.
 What claims.py and active_jobs.py keep is in the same table.
 """
 
@@ -140,13 +141,24 @@ class JobStore:
 
         Outputs stay with whoever has them: the table holds the status, the failure and the timings.
         """
-        kept = End(end.status, failure=end.failure, timings=end.timings)
+        kept = _kept(end)
         if await self.table.put(f"{job}/end", kept, skip_if_exists=True):
             return end, True
         first = await self.table.get(f"{job}/end")
         if not isinstance(first, End) or (first.status is end.status and end.result):
             return end, False
         return first, False
+
+    async def settle_late(self, job: str, end: End) -> tuple[End, bool]:
+        """End a job as its worker would have, who does not know whether it has.
+
+        Return what `settle` does. Where this very end is there, one of those who find it has ended the
+        job: whoever wrote it was not told.
+        """
+        kept, is_first = await self.settle(job, end)
+        if not is_first:
+            is_first = await self.table.get(f"{job}/end") == _kept(end)
+        return kept, is_first and await self.table.put(f"{job}/noted", True, skip_if_exists=True)
 
     async def watch(self, job: str) -> None:
         """Say that somebody wants to see previews now."""
@@ -180,6 +192,11 @@ class JobStore:
         error, at = await self.table.get(f"{key}/error") or (None, None)
         known = found if isinstance(found, Worker) else Worker(profile, ready=None, group=group)
         return replace(known, last_error=error, last_error_at=at)
+
+
+def _kept(end: End) -> End:
+    """Return what the table holds of an end."""
+    return End(end.status, failure=end.failure, timings=end.timings)
 
 
 def job_of(job: str, record: Record, at: Now | End) -> Job:

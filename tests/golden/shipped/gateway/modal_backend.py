@@ -122,13 +122,15 @@ class ModalBackend:
         if key is None:
             await self._start(work, room)
             return work.job
+        own = work.job
         job, is_to_start = await self._claims.take(work, key)
         if is_to_start:
             work = replace(work, job=job)
             try:
                 await self._start(work, room)
             except BaseException as error:
-                is_refused = isinstance(error, NotTakenError)
+                # One that took over from another may be run by the other's call.
+                is_refused = isinstance(error, NotTakenError) and job == own
                 await self._claims.give_up(work, key, was_refused=is_refused)
                 raise
         return job
@@ -138,29 +140,43 @@ class ModalBackend:
         return await self._claims.job(owner, key)
 
     async def _start(self, work: Work, room: Room) -> None:
+        """Call the worker that work is for, if there is room."""
         await self._active.enter(work, room)
         try:
-            await self._call(work)
+            call = await self._calls.spawn(work)
         except BaseException:
             await self._active.leave(work.job)
             raise
-
-    async def _call(self, work: Work) -> None:
-        """Call the worker that work is for."""
-        call = await self._calls.spawn(work)
         try:
-            is_first = await self._jobs.add(work.job, Record.of(work, call))
+            is_first = await self._add(work, call)
         except BaseException:
-            # Nobody could ask for it, and it would be billed.
-            try:
-                await self._calls.cancel(call)
-            except BackendUnavailableError as error:
-                text = "job %s: it may run though nobody can ask for it: %s"
-                _log.warning(text, work.job, error)
+            # Under a key it may be known by now, or its worker makes it known: asking again finds it.
+            if work.key is None:
+                # Nobody could ask for it, and it would be billed.
+                await self._stop(work.job, call, "it may run though nobody can ask for it")
+                await self._active.leave(work.job)
             raise
         if not is_first:
             # Another gateway has called for this job meanwhile.
+            await self._stop(work.job, call, "its second call is left to be turned away")
+
+    async def _add(self, work: Work, call: str) -> bool:
+        """Note the job of a call, and say whether its call is the job's one."""
+        record = Record.of(work, call)
+        try:
+            return await self._jobs.add(work.job, record)
+        except BackendUnavailableError:
+            if work.key is None:
+                raise
+            # It may have been written though the answer was late, and the key stands for it then.
+            return await self._jobs.add(work.job, record)
+
+    async def _stop(self, job: str, call: str, otherwise: str) -> None:
+        """Stop a call that no job is to have; the log says what comes of it otherwise."""
+        try:
             await self._calls.cancel(call)
+        except BackendUnavailableError as error:
+            _log.warning("job %s: %s: %s", job, otherwise, error)
 
     async def _has_ended(self, job: str) -> bool:
         record = await self._jobs.record(job)
@@ -203,7 +219,7 @@ class ModalBackend:
             return replace(end, timings=told or end.timings)
         if end.is_settled:
             return end
-        kept, is_first = await self._jobs.settle(job, replace(end, is_settled=True))
+        kept, is_first = await self._jobs.settle_late(job, replace(end, is_settled=True))
         if is_first:
             # Its worker has counted what it took.
             self.journal.ended(record.subject(job), end.status, None, end.failure)

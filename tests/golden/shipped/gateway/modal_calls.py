@@ -168,6 +168,9 @@ class ModalCalls:
         except (modal.exception.InputCancellation, modal.exception.RemoteError) as error:
             detail = "Modal stopped the run; nobody here asked it to"
             raise CallLostError(Failure("engine-interrupted", detail), _why(error)) from error
+        except modal.exception.DeserializationError as error:
+            # Modal has answered, and will say the same for ever.
+            raise CallLostError(_OUR_FAULT, _why(error)) from error
         except _NO_ANSWER as error:
             raise unavailable(error) from error
         except Exception as error:
