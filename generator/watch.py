@@ -50,8 +50,10 @@ def watch(render: Render, root: Path, *, port: int, comfyui_url: str | None) -> 
     While a spec has an error, what was served last goes on.
 
     Raises:
-        ServeError: when the port is taken.
+        ServeError: when the port is taken, or `root` goes.
     """
+    # What is relative says nothing once the folder that it is relative to is gone.
+    root = root.resolve()
     try:
         listener = listen(port)
     except PortTakenError as error:
@@ -78,6 +80,8 @@ async def _changes(root: Path, stopped: asyncio.Event) -> AsyncIterator[None]:
     """Yield once, then after each change of what a build is made of, those of meanwhile included."""
     while True:
         folders = _folders(root)
+        if root not in folders:
+            raise ServeError(f"{root} is gone")
         changes = awatch(
             *folders,
             watch_filter=_Specs(root),

@@ -31,7 +31,7 @@ class Watched:
 
     def __init__(self, root: Path, *, waits: bool = True) -> None:
         self.root = root
-        self.said = root / "said.txt"
+        self.said = root.with_name(f"{root.name} said.txt")
         with self.said.open("w") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "generator", "watch", "--port", "0"],
@@ -201,6 +201,14 @@ def test_a_folder_that_goes_before_it_is_watched(
 
     asyncio.run(two_turns())
     assert watched == [(root, root / "workflows", gone), (root, root / "workflows")]
+
+
+def test_it_ends_when_its_project_goes(watched: Watched) -> None:
+    shutil.rmtree(watched.root)
+    assert watched.process.wait(SECONDS) == 2
+    said = watched.said.read_text()
+    assert "Traceback" not in said
+    assert said.endswith(f"error: {watched.root} is gone\n"), said
 
 
 def test_what_is_new_waits_for_the_runs_under_way(tmp_path: Path) -> None:
