@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import httpx
 from watchfiles import Change, awatch
@@ -266,10 +266,14 @@ class _Served:
         ) as client:
             while not self._stopped.is_set() and time.monotonic() < waits_until:
                 try:
-                    rows = (await client.get("/usage")).raise_for_status().json()["rows"]
-                except httpx.HTTPError:
+                    count = _under_way((await client.get("/usage")).raise_for_status().json())
+                except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                    _say(
+                        f"warning: {self.url}/usage does not say which runs are under way, "
+                        f"and none is waited for: {reason}"
+                    )
                     return
-                count = sum(row["requests"] - sum(row[end] for end in _ENDS) for row in rows)
                 if not count:
                     break
                 if not is_told:
@@ -301,6 +305,11 @@ class _Served:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _under_way(usage: Any) -> int:
+    """Return how many runs are under way; raises what reading another document raises."""
+    return sum(row["requests"] - sum(row[end] for end in _ENDS) for row in usage["rows"])
 
 
 async def _read(stream: asyncio.StreamReader) -> None:

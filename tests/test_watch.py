@@ -1,6 +1,7 @@
 """watch: a change that is saved is served, one with an error is reported, and nothing is left over."""
 
 import asyncio
+import json
 import re
 import shutil
 import signal
@@ -9,7 +10,10 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -18,6 +22,7 @@ from watchfiles import awatch
 
 from generator import watch as watch_module
 from generator.cli import main
+from generator.ports import HOST, free_port
 from templates.gateway.serve import listen
 
 from .conftest import ROOT, MakeProject, goes_when_it_is_read
@@ -233,24 +238,87 @@ def test_what_is_new_waits_for_the_runs_under_way(tmp_path: Path) -> None:
         watched.process.wait()
 
 
+UNDER_WAY = {
+    "rows": [
+        {"requests": 3, "rejected": 1, "repeated": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
+    ]
+}
+
+
+@contextmanager
+def answering(body: bytes, status: int = 200) -> Iterator[str]:
+    """Answer every GET with that."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((HOST, 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://{HOST}:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def wait_for_runs(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "_RUNS_SECONDS", 0.3)
+    with listen(0) as listener:
+        served = watch_module._Served(folder, folder, listener, "http://x", asyncio.Event())
+        served.url = url
+        asyncio.run(served._runs_end())
+
+
 def test_it_waits_for_no_run_without_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = {"requests": 3, "rejected": 1, "repeated": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
-
-    async def counts(_: httpx.AsyncClient, path: str) -> httpx.Response:
-        assert path == "/usage"
-        request = httpx.Request("GET", "http://x/usage")
-        return httpx.Response(200, json={"rows": [row]}, request=request)
-
-    monkeypatch.setattr(httpx.AsyncClient, "get", counts)
-    monkeypatch.setattr(watch_module, "_RUNS_SECONDS", 0.3)
     started = time.monotonic()
-    with listen(0) as listener:
-        served = watch_module._Served(tmp_path, tmp_path, listener, "http://x", asyncio.Event())
-        asyncio.run(served._runs_end())
+    with answering(json.dumps(UNDER_WAY).encode()) as url:
+        wait_for_runs(url, tmp_path, monkeypatch)
     assert 0.3 <= time.monotonic() - started < 5
     assert "2 runs under way" in capsys.readouterr().err
+
+
+def test_it_waits_behind_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that knows nothing of this machine's ports, or is away, is not asked for them."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{HOST}:{free_port()}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with answering(json.dumps(UNDER_WAY).encode()) as url:
+        wait_for_runs(url, tmp_path, monkeypatch)
+    assert capsys.readouterr().err == "2 runs under way; what is new waits, 0 s at most\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"{}", 500), (b"<html>", 200), (b"[]", 200), (b'{"rows": [{"requests": 1}]}', 200)],
+)
+def test_it_says_when_it_cannot_ask_for_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    body: bytes,
+    status: int,
+) -> None:
+    with answering(body, status) as url:
+        wait_for_runs(url, tmp_path, monkeypatch)
+        said = capsys.readouterr().err
+        start = (
+            f"warning: {url}/usage does not say which runs are under way, and none is waited for: "
+        )
+        assert said.startswith(start)
+        assert said.count("\n") == 1
+    wait_for_runs(url, tmp_path, monkeypatch)
+    assert capsys.readouterr().err.startswith(start)
 
 
 def test_one_process_waits_for_the_next_change(
