@@ -205,8 +205,7 @@ class _Served:
 
     async def stop(self) -> None:
         """End all that was started."""
-        spares = [await self._spare] if self._spare else []
-        for process in (self._api, *spares):
+        for process in (self._api, await self._take_spare()):
             if process is not None:
                 await ended(process)
         for task in list(self._tasks):
@@ -232,11 +231,12 @@ class _Served:
 
     async def _start_api(self) -> asyncio.subprocess.Process:
         """Return an API process once it answers."""
-        process = await self._prepare()
-        self._spare = None
-        if process.returncode is not None:
-            process = await self._prepare()
-            self._spare = None
+        process = await self._take_spare()
+        if process is None or process.returncode is not None:
+            try:
+                process = await self._start_spare()
+            except OSError as error:
+                raise ServeError(f"the API does not start: {error}") from error
         assert process.stdin is not None
         assert process.stdout is not None
         url = self._comfyui_url or self._preview_url
@@ -290,6 +290,14 @@ class _Served:
         if self._spare is None:
             self._spare = asyncio.create_task(self._start_spare())
         return self._spare
+
+    async def _take_spare(self) -> asyncio.subprocess.Process | None:
+        """Return the process that waits, which is nobody else's then; None where none could start."""
+        spare, self._spare = self._spare, None
+        # Whoever needs one starts it, and says why that fails.
+        with suppress(OSError):
+            return await spare if spare else None
+        return None
 
     async def _start_spare(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

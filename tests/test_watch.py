@@ -1,6 +1,7 @@
 """watch: a change that is saved is served, one with an error is reported, and nothing is left over."""
 
 import asyncio
+import errno
 import json
 import re
 import shutil
@@ -23,6 +24,7 @@ from watchfiles import awatch
 from generator import watch as watch_module
 from generator.cli import main
 from generator.ports import HOST, free_port
+from generator.serve import ServeError
 from templates.gateway.serve import listen
 
 from .conftest import ROOT, MakeProject, goes_when_it_is_read
@@ -347,6 +349,39 @@ def test_one_process_waits_for_the_next_change(
             prepare(watch_module._Served(tmp_path, tmp_path, listener, None, asyncio.Event()))
         )
     assert started == 1
+
+
+def test_a_process_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error of that change, not of the next ones, and not of the end."""
+    start = asyncio.create_subprocess_exec
+    served_by = "import sys; sys.stdin.readline(); print('serving', flush=True); sys.stdin.read()"
+    fails = False
+
+    async def sometimes(*_: str, **options: Any) -> asyncio.subprocess.Process:
+        if fails:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await start(sys.executable, "-c", served_by, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", sometimes)
+
+    async def changes(served: watch_module._Served) -> None:
+        nonlocal fails
+        fails = True
+        with pytest.raises(ServeError, match=r"the API does not start: .*temporarily unavailable"):
+            await served._start_api()
+        served._prepare()
+        await asyncio.sleep(0)
+        fails = False
+        api = served._api = await served._start_api()
+        fails = True
+        served._prepare()
+        await served.stop()
+        assert api.returncode is not None
+
+    with listen(0) as listener:
+        asyncio.run(
+            changes(watch_module._Served(tmp_path, tmp_path, listener, "http://x", asyncio.Event()))
+        )
 
 
 def test_it_ends_with_all_that_it_started(watched: Watched) -> None:
