@@ -201,8 +201,12 @@ class LimitsContract:
             assert f"{MOST_LISTENERS} requests" in document["detail"]
             assert int(reply.headers["retry-after"]) > 0
             begun = time.monotonic()
-            assert jobs.get(f"/jobs/{job}", prefer="wait=20").json()["job"] == job
-            assert jobs.get(f"/jobs/{job}/result", prefer="wait=20").status_code == 202
+            found = jobs.get(f"/jobs/{job}", prefer="wait=20")
+            assert found.json()["job"] == job
+            result = jobs.get(f"/jobs/{job}/result", prefer="wait=20")
+            assert result.status_code == 202
+            # Who is answered at once is told to pause.
+            assert [reply.headers["retry-after"] for reply in (found, result)] == ["1", "1"]
             assert time.monotonic() - begun < SECONDS / 3
             with jobs.listening(other, owner="bob") as reply:
                 assert reply.status_code == 200

@@ -474,22 +474,24 @@ def test_fifty_listeners_and_what_they_leave_behind(tmp_path: Path) -> None:
         job = await service.started("/flux", {**SLOW, "steps": 100})
         await service.until(job, "running")
         log = log_of_job(service, job)
+        all_listen = asyncio.Barrier(50)
 
         async def listen() -> None:
-            async with (
-                httpx.AsyncClient(base_url=client.base_url, timeout=SECONDS) as own,
-                open_stream(own, job) as lines,
-            ):
+            async with open_stream(client, job) as lines:
                 async for line in lines:
                     if line == "event: progress":
+                        await all_listen.wait()
                         return
 
         await asyncio.gather(*(listen() for _ in range(50)))
         await left_by_listeners(log)
+        assert (
+            part("build", "gateway.service").gateway_of(service.app).listening._taken.total() == 0
+        )
         assert (await client.get(f"/jobs/{job}")).json()["status"] == "running"
         await client.delete(f"/jobs/{job}")
 
-    with_server(tmp_path, test, pace=0.1)
+    with_server(tmp_path, test, pace=0.3)
 
 
 def test_who_leaves_while_nothing_happens_leaves_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ const SILENCE = 45_000;
 const MOST_TRIES = 8;
 // A stream that was open this long was no failure, though nothing was told on it.
 const HEALTHY = 10_000;
+// For how long the service may hold back what a job is until that ends, in seconds.
+const HOLD = 20;
 const NO_ANSWER = { code: "no-answer", title: "The service does not answer", detail: "The service does not answer. Is it running?" };
 
 /** What the service says went wrong (RFC 9457), or what kept it from saying anything. */
@@ -77,20 +79,32 @@ export const askJson = async (path, options) => (await ask(path, options)).json(
 /**
  * Yield the events of a job, `{event, data}`, until its end.
  *
- * A connection that is lost is made again, and goes on after the last event that was heard. Two events
- * are this page's own: `lost` when there is no connection, `found` when there is one again.
+ * A connection that is lost is made again, and goes on after the last event that was heard. Three events
+ * are this page's own: `lost` when there is no connection, `found` when there is one again, `unwatched`
+ * when too many listen already. Then, and where it is not watched in the first place, the job is asked
+ * for now and then, and only its end is told.
  */
-export async function* events(job) {
+export async function* events(job, isWatched = true) {
   let last = "";
   let isLost = false;
   for (let tries = 0; ; ) {
     let began = Infinity;
     try {
-      const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
-      const reply = await ask(`jobs/${job}/events?previews=true`, { headers, patience: SILENCE });
+      const reply = await (isWatched ? listen(job, last) : ask(`jobs/${job}`, { headers: { Prefer: `wait=${HOLD}` }, patience: SILENCE }));
       began = performance.now();
       if (isLost) yield { event: "found", data: {} };
       isLost = false;
+      if (!isWatched) {
+        const doc = await reply.json();
+        if (doc.status !== "queued" && doc.status !== "running") {
+          yield { event: "end", data: doc };
+          return;
+        }
+        // With too many listeners it is answered at once, whatever it is asked to wait.
+        await pause(1000 * Math.min(Math.max(reply.headers.get("Retry-After") || 1, 1), HOLD));
+        tries = 0;
+        continue;
+      }
       if (reply.status === 204) {
         // All that there was has been heard, but not that it was the end.
         yield { event: "end", data: await askJson(`jobs/${job}`) };
@@ -103,6 +117,12 @@ export async function* events(job) {
         if (event.event === "end") return;
       }
     } catch (error) {
+      if (isWatched && error.problem?.code === "too-many-listeners") {
+        // The run goes on, whether or not there is room to listen to it.
+        isWatched = isLost = false;
+        yield { event: "unwatched", data: {} };
+        continue;
+      }
       if (!mayPass(error)) throw error;
       isLost = true;
     }
@@ -111,9 +131,23 @@ export async function* events(job) {
       throw new ProblemError({ ...NO_ANSWER, detail: "The connection to the service is lost. The run may go on there." });
     }
     if (isLost) yield { event: "lost", data: {} };
-    await new Promise((done) => setTimeout(done, Math.min(250 * 2 ** tries, 8000)));
+    await pause(Math.min(250 * 2 ** tries, 8000));
   }
 }
+
+/** Return a job once it has ended. */
+export async function ended(job) {
+  for await (const { event, data } of events(job, false)) {
+    if (event === "end") return data;
+  }
+}
+
+function listen(job, last) {
+  const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
+  return ask(`jobs/${job}/events?previews=true`, { headers, patience: SILENCE });
+}
+
+const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 class LostError extends Error {}
 

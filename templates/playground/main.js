@@ -1,6 +1,6 @@
 // The page: a workflow is picked, its form filled, a run watched and what it made shown and kept.
 
-import { ProblemError, address, ask, askBlob, askJson, events, forgetKey, isKey, key, onKeyWanted, setKey } from "./api.js";
+import { ProblemError, address, ask, askBlob, askJson, ended, events, forgetKey, isKey, key, onKeyWanted, setKey } from "./api.js";
 import { ICONS, announce, byId, fill, h, icon } from "./dom.js";
 import { Form } from "./form.js";
 import { History, thumbnailOf } from "./history.js";
@@ -149,10 +149,10 @@ async function watch(started, told) {
   try {
     let doc = null;
     for await (const { event, data } of events(started.job)) {
-      if (event === "started") lights.begin();
+      if (event === "started" || event === "unwatched") lights.begin();
       if (event === "cached") lights.keep(data.nodes);
       if (event === "node") lights.run(data.node);
-      if (["started", "cached", "node"].includes(event)) showLights();
+      if (["started", "unwatched", "cached", "node"].includes(event)) showLights();
       if (event === "end") doc = data;
       else told[event]?.(data);
     }
@@ -253,13 +253,15 @@ function againButton(run) {
 
 function removeButton(run) {
   const remove = async () => {
-    await history.remove(run.job);
-    showHistory();
+    // Another run may be begun before the browser has taken it out.
+    const removing = history.remove(run.job);
     lit = null;
     showLights();
     stage.showEmpty(current, sizes());
     goTo(byId("stage"), true);
     announce("Removed from the history");
+    await removing;
+    showHistory();
   };
   return h("button", { type: "button", class: "quiet small", onclick: () => remove().catch(fail) }, "Remove");
 }
@@ -327,14 +329,6 @@ async function catchUp() {
     }
     showHistory();
   }));
-}
-
-/** Return a job once it has ended. */
-async function ended(job) {
-  for (;;) {
-    const doc = await askJson(`jobs/${job}`, { headers: { Prefer: "wait=60" } });
-    if (doc.status !== "queued" && doc.status !== "running") return doc;
-  }
 }
 
 // What is shown around it

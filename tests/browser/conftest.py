@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ expect.set_options(timeout=MILLISECONDS)
 KEY = "a key'\"$"
 PREFIX = "/behind/a prefix"
 PROXIED = "/proxied"
+CROWDED = "/crowded"
 MODAL_KEY = {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
 
 ALL_KINDS = """\
@@ -128,8 +129,16 @@ def works() -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory, works: list[Any]) -> Iterator[str]:
-    """All endpoints on a preview engine; and twice more: with a key, and behind Modal's edge."""
+def places() -> list[Any]:
+    """The places of those who listen to jobs at CROWDED, as the only member."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def url(
+    tmp_path_factory: pytest.TempPathFactory, works: list[Any], places: list[Any]
+) -> Iterator[str]:
+    """All endpoints on a preview engine, and again with a key, behind Modal's edge, and at CROWDED."""
     folder = tmp_path_factory.mktemp("browser")
     package = own_package(folder, "page_package", kinds=ALL_KINDS)
 
@@ -140,9 +149,12 @@ def url(tmp_path_factory: pytest.TempPathFactory, works: list[Any]) -> Iterator[
             found.backend.works = works
             access = part(package, "gateway.access").ApiKeys(f"ann:{KEY}")
             with_key: FastAPI = new_app(package, found.backend, access)
+            crowded = new_app(package, found.backend)
+            places.append(part(package, "gateway.service").gateway_of(crowded).listening)
             mounts: dict[str, ASGIApp] = {
                 PREFIX: with_key,
                 PROXIED: edge(found.app),
+                CROWDED: crowded,
                 "/": found.app,
             }
             yield Starlette(routes=[Mount(path, one) for path, one in mounts.items()])
@@ -196,6 +208,16 @@ def watch(browser: Browser, url: str) -> Iterator[Callable[..., Watched]]:
 @pytest.fixture
 def watched(watch: Callable[..., Watched]) -> Watched:
     return watch()
+
+
+@pytest.fixture
+def crowd(url: str, places: list[Any]) -> Iterator[None]:
+    """Let others take all places to listen at CROWDED."""
+    del url
+    with ExitStack() as taken:
+        while not places[0].is_full(""):
+            taken.enter_context(places[0].of(""))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from playwright.sync_api import FilePayload, Page, Route, expect
 
 from .acts import FLUX, fact, fill, picture, result, run
-from .conftest import KEY, MODAL_KEY, PREFIX, PROXIED, Watched
+from .conftest import CROWDED, KEY, MODAL_KEY, PREFIX, PROXIED, Watched
 
 Watch = Callable[..., Watched]
 EVENTS = "**/events?*"
+JOB = re.compile("/jobs/job_[0-9a-z]+$")
 SLOW = {**FLUX, "steps": "80"}
 
 # Waits pass as if they were shorter.
@@ -141,7 +143,7 @@ def test_one_run_and_one_cancel_however_often_one_clicks(watched: Watched) -> No
     held: list[Route] = []
     page = watched.open("flux")
     page.on("request", lambda request: sent.append(request.method))
-    page.route(re.compile("/jobs/job_[0-9a-z]+$"), lambda route: held.append(route))
+    page.route(JOB, lambda route: held.append(route))
     fill(page, SLOW)
     page.locator("#run").dblclick()
     expect(page.locator(".progress-what")).to_contain_text("step")
@@ -192,6 +194,23 @@ def test_two_runs_are_found_again(watch: Watch) -> None:
     page.goto(f"{watched.url}/")
     result(page)
     expect(page.locator("#runs img")).to_have_count(2)
+
+
+def test_a_run_is_begun_while_another_is_removed(watched: Watched) -> None:
+    page = watched.open("flux")
+    fill(page, FLUX)
+    run(page)
+    result(page)
+    page.evaluate(
+        """() => {
+            document.querySelector("#stage .quiet").click();
+            document.getElementById("run").click();
+        }"""
+    )
+    result(page)
+    expect(page.locator("#run")).to_be_enabled()
+    expect(page.locator("#runs li")).to_have_count(1)
+    expect(node(page, "5")).to_have_class(re.compile("is-done"))
 
 
 # What a run tells
@@ -473,6 +492,73 @@ def test_what_is_refused_for_now_is_said(watched: Watched) -> None:
     expect(page.locator("#alert")).to_be_focused()
     expect(page.locator("#run")).to_be_enabled()
     expect(page.locator("#param-prompt")).to_have_value("a refused fox")
+
+
+# Too many listen
+
+
+@pytest.mark.usefixtures("crowd")
+def test_a_run_that_cannot_be_watched_is_shown_at_its_end(watched: Watched) -> None:
+    """The page says so, and asks for the run now and then."""
+    watched.expected = {429}
+    page = watched.open(path=f"{CROWDED}/#flux")
+    page.locator("#run:enabled").wait_for()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    fill(page, SLOW)
+    begun = time.monotonic()
+    run(page)
+    expect(page.locator(".progress-what")).to_contain_text("cannot be watched now")
+    result(page)
+    took = time.monotonic() - begun
+    assert sum("/events" in one for one in asked) == 1
+    assert 1 <= sum(bool(JOB.search(one)) for one in asked) <= took + 2
+    expect(node(page, "9")).to_have_class(re.compile("is-done"))
+    expect(page.locator("#runs img")).to_have_count(1)
+    run(page)
+    expect(page.locator(".progress-what")).to_contain_text("cannot be watched now")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("heading", name="Cancelled").wait_for()
+
+
+def test_a_run_that_nobody_watches_is_asked_for_with_pauses(watch: Watch) -> None:
+    """As long as the service says, else a second: with too many listeners it answers at once."""
+    watched = watch()
+    page = watched.open("flux")
+    other = page.context.new_page()
+    other.goto(f"{watched.url}/#flux")
+    held: list[Route] = []
+    page.context.route(EVENTS, lambda route: held.append(route))
+    jobs: list[str] = []
+    for one in (page, other):
+        one.locator("#run:enabled").wait_for()
+        fill(one, FLUX)
+        with one.expect_request(EVENTS) as listened:
+            run(one)
+        jobs += re.findall("job_[0-9a-z]+", listened.value.url)
+    other.close()
+    page.goto("about:blank")
+    page.context.unroute_all()
+    answers: list[dict[str, str]] = [{"retry-after": "10"}, {"retry-after": "0"}, {}]
+    doc = {"job": jobs[0], "status": "running"}
+    page.route(
+        f"**/jobs/{jobs[0]}",
+        lambda route: (
+            route.fulfill(json=doc, headers=answers.pop(0)) if answers else route.continue_()
+        ),
+    )
+    page.add_init_script(HURRY)
+    page.goto(f"{watched.url}/")
+    expect(page.locator("#runs img")).to_have_count(2)
+    pauses: list[float] = page.evaluate(
+        """(end) => {
+            const all = performance.getEntriesByType("resource").filter(({ name }) => name.endsWith(end));
+            return all.slice(1).map(({ startTime }, before) => startTime - all[before].responseEnd);
+        }""",
+        f"/jobs/{jobs[0]}",
+    )
+    assert len(pauses) == 3
+    assert all(took >= least for took, least in zip(pauses, (500, 50, 50), strict=True))
 
 
 # Keys

@@ -462,6 +462,8 @@ def test_the_copied_curl_waits_for_a_long_run(watched: Watched, tmp_path: Path) 
     dialog.get_by_role("radio", name="curl").check()
     code = dialog.locator("pre").inner_text()
     assert code.count("-X POST") == 1
+    # It may be answered at once each time.
+    assert code.count("sleep 1\n") == 1
     later = code.replace("-X POST", "-X POST -H 'Prefer: respond-async'")
     done = subprocess.run(
         ["bash", "-c", later], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -56,9 +56,10 @@ function curl({ url, values, file, hasKey }) {
   }
   const output = `-o ${shell(file)} -w '%header{location}'`;
   lines.push(`${output}) &&`);
-  // A long run is answered with 202 and the address of its job; the file is no result yet.
+  // A long run is answered with 202 and the address of its job; the file is no result yet. Where a key
+  // listens to too many jobs, nothing waits but this.
   const again = ["curl --fail-with-body", ...key, "-H 'Prefer: wait=60'", `${shell(new URL(url).origin)}"$job/result"`, output];
-  return `${lines.join(" \\\n    ")}\nwhile [ -n "$job" ]; do\n    job=$(${again.join(" \\\n        ")}) || break\ndone\n`;
+  return `${lines.join(" \\\n    ")}\nwhile [ -n "$job" ]; do\n    sleep 1\n    job=$(${again.join(" \\\n        ")}) || break\ndone\n`;
 }
 
 function python({ url, values, file, hasKey }) {

@@ -52,6 +52,11 @@ export class Stage {
         announce(what.textContent);
       },
       found: () => tell(told || "Connected again"),
+      unwatched: () => {
+        where.textContent = workflow;
+        bar.removeAttribute("value");
+        tell("This run cannot be watched now: too many are. Its result will be shown");
+      },
       queued: ({ position }) => tell(position ? `Waiting for ${position} ${position === 1 ? "run" : "runs"} ahead` : "Waiting for a worker"),
       started: ({ gpu }) => {
         note.textContent = "";
