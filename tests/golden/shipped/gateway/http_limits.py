@@ -28,6 +28,8 @@ class LimitedHttp(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._waiting: asyncio.TimerHandle | None = None
         self._is_in_head = False
+        # Whether what comes is no HTTP any more.
+        self._is_broken = False
         self._received = 0
         self._body = 0
 
@@ -40,12 +42,16 @@ class LimitedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_broken:
+            return
         if self.cycle is None or self.cycle.response_complete:
             # Line breaks before a head end uvicorn's patience with idle connections.
             self._wait()
         self._received += len(data)
         super().data_received(data)
-        if self._received - 2 * self._body > self.max_head and not self.transport.is_closing():
+        if self._is_broken or self.transport.is_closing():
+            return
+        if self._received - 2 * self._body > self.max_head:
             self._end("large-head", f"a head has {self.max_head:,} bytes at most")
 
     def on_message_begin(self) -> None:
@@ -75,9 +81,15 @@ class LimitedHttp(HttpToolsProtocol):
             self._waiting = None
 
     def send_400_response(self, msg: str) -> None:
-        """Close the connection, and say why unless an answer is on its way."""
+        """Close the connection: once the requests that came before are answered, else say why."""
         self._stop_waiting()
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        self._is_broken = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            cycle.keep_alive = False
+            return
+        is_answering = cycle is not None and cycle.response_started and not cycle.response_complete
+        if not is_answering and not self.pipeline:
             self.transport.write(_written(Problem("bad-request", msg)))
         self.transport.close()
 
