@@ -22,6 +22,7 @@ _SCENES: Final = (
     "at dawn", "in the rain", "by moonlight", "in autumn", "on a mountain", "under water",
     "in a neon city", "in a meadow", "in fog", "as a woodcut", "in pastel", "seen from above",
 )  # fmt: skip
+_DEFAULT_ROUTE: Final = "/flux"
 _ASK_SECONDS: Final = 30.0
 _JOB_SECONDS: Final = 3600.0
 # No answer of a picture is that even; one of a dead engine or a broken VAE is.
@@ -85,10 +86,10 @@ def requests_of(
     Raises:
         BenchmarkError: when there is no such route, or no example of what it requires.
     """
-    operation = document["paths"].get(route, {}).get("post")
-    if operation is None or "requestBody" not in operation:
-        routes = [path for path, found in document["paths"].items() if "post" in found]
+    routes = _routes(document)
+    if route not in routes:
         raise BenchmarkError(f"nothing takes requests at {route}; there are {', '.join(routes)}")
+    operation = document["paths"][route]["post"]
     content = operation["requestBody"]["content"]["application/json"]
     schema = _schema(document, content)
     known: Mapping[str, Any] = schema["properties"]
@@ -166,7 +167,7 @@ def fault_of(data: bytes, media_type: str, sizes: Mapping[str, int]) -> str:
 def benchmark(
     url: str,
     key: str,
-    route: str,
+    route: str | None,
     *,
     requests: int,
     parallel: int,
@@ -176,12 +177,14 @@ def benchmark(
 ) -> Measured:
     """Send requests to an endpoint, and measure: one alone, which may be cold, then the others.
 
-    `parallel` is how many are under way at a time. `tell` hears how many of how many are done.
+    Without `route` that is the only endpoint, or /flux. `parallel` is how many requests are under way
+    at a time. `tell` hears how many of how many are done.
 
     Raises:
-        BenchmarkError: when the service does not say what it takes.
+        BenchmarkError: when the service does not say what it takes, or which endpoint is meant.
     """
     document = _document(url)
+    route = route or _default_route(url, document)
     bodies = requests_of(document, route, fixed or {}, seed, requests)
     start = time.perf_counter()
     done: list[Sample] = []
@@ -201,6 +204,28 @@ def benchmark(
                 tell(len(done), requests)
         seconds = time.perf_counter() - began
     return Measured(url, route, parallel, tuple(done), seconds)
+
+
+def _routes(document: Mapping[str, Any]) -> list[str]:
+    """Return the routes that take a request as JSON."""
+    return [
+        route
+        for route, found in document["paths"].items()
+        if "application/json" in found.get("post", {}).get("requestBody", {}).get("content", {})
+    ]
+
+
+def _default_route(url: str, document: Mapping[str, Any]) -> str:
+    routes = _routes(document)
+    if not routes:
+        raise BenchmarkError(f"{url} has no endpoints")
+    if len(routes) == 1:
+        return routes[0]
+    if _DEFAULT_ROUTE in routes:
+        return _DEFAULT_ROUTE
+    raise BenchmarkError(
+        f"there are several endpoints: name one by --route, {', '.join(sorted(routes))}"
+    )
 
 
 def _schema(document: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -244,6 +244,34 @@ def test_the_table(service: tuple[str, type[Answers]], capsys: pytest.CaptureFix
     assert "\033" not in shown
 
 
+def test_the_only_endpoint_needs_no_name(
+    service: tuple[str, type[Answers]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, handler = service
+    assert main(["bench", url, "-n", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["route"] == "/it"
+    assert len(handler.seen) == 2
+
+
+def test_of_several_endpoints_one_is_named(
+    service: tuple[str, type[Answers]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each request may have its price, so that none is guessed."""
+    url, handler = service
+    paths = {"/other": DOCUMENT["paths"]["/it"], "/jobs": {"get": {}}, "/loras": {"post": {}}}
+    monkeypatch.setitem(DOCUMENT, "paths", DOCUMENT["paths"] | paths)
+    assert main(["bench", url, "-n", "2"]) == 2
+    assert (
+        "there are several endpoints: name one by --route, /it, /other" in capsys.readouterr().err
+    )
+    assert handler.seen == []
+    monkeypatch.setitem(DOCUMENT, "paths", {"/jobs": {"get": {}}})
+    assert main(["bench", url, "-n", "2"]) == 2
+    assert f"{url} has no endpoints" in capsys.readouterr().err
+
+
 def test_nothing_answers(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, said = bench(capsys, "http://127.0.0.1:9", "-n", "1")
     assert code == 2

@@ -13,7 +13,12 @@ from ..console import CLEAN, FAULTS, CouldNotRunError, Json, Quiet, Shown, by_na
 
 def bench(
     url: Annotated[str, typer.Argument(metavar="URL", help="Of the service, here or deployed.")],
-    route: Annotated[str, typer.Option(metavar="ROUTE", help="Endpoint to ask.")] = "/flux",
+    route: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROUTE", help="Endpoint to ask.", show_default="the only one, or /flux"
+        ),
+    ] = None,
     requests: Annotated[int, typer.Option("--requests", "-n", min=1, help="How many.")] = 20,
     parallel: Annotated[
         int, typer.Option("--parallel", "-p", min=1, max=100, help="How many at a time.")
