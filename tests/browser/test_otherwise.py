@@ -645,7 +645,7 @@ def test_code_is_selected_where_it_cannot_be_copied(watched: Watched) -> None:
 
 
 def test_addresses_of_pictures_are_given_back(watched: Watched) -> None:
-    """Over 50 runs the page holds the addresses of what it shows, and no others."""
+    """Over 20 runs the page holds the addresses of what it shows, and no others."""
     page = watched.page
     page.add_init_script(COUNTED)
     watched.open("flux-instantid")
@@ -663,17 +663,17 @@ def test_addresses_of_pictures_are_given_back(watched: Watched) -> None:
             outputs.nth(number).click()
     go_to(page, "flux")
     fill(page, {**FLUX, "steps": "1"})
-    for number in range(2, 52):
+    for number in range(2, 22):
         run(page)
         expect(page.locator("#runs li")).to_have_count(number)
     left = "[...addresses]"
     shown = set(page.evaluate(SHOWN))
     # And that of the picture in the form that is not shown.
     assert len(set(page.evaluate(left)) - shown) == 1
-    assert len(shown) == 51 + 1
+    assert len(shown) == 21 + 1
     page.get_by_role("button", name="Remove").click()
-    expect(page.locator("#runs li")).to_have_count(50)
-    assert len(page.evaluate(left)) == 50 + 1
+    expect(page.locator("#runs li")).to_have_count(20)
+    assert len(page.evaluate(left)) == 20 + 1
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Clear").click()
     expect(page.locator("#runs li")).to_have_count(0)
