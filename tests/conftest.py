@@ -14,6 +14,7 @@ from generator.diagnostics import Diagnostic, sorted_once
 from generator.project import load_project
 
 ROOT = Path(__file__).parent.parent
+SHIPPED = {"flux", "flux-dev", "flux-instantid", "flux-lora", "seedvr2", "wan2", "workflow"}
 
 GPU_YAML = """\
 app: test-app
@@ -43,6 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell does that to what it runs in the background, and the tests' own children inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    own = {path.stem for path in (ROOT / "workflows").glob("*.yaml")} - SHIPPED
+    if own:
+        raise pytest.UsageError(
+            f"workflows/ holds {', '.join(sorted(own))}, of which the tests know nothing: they hold the "
+            "shipped specs against records of them; run them in a clone of its own, and see "
+            "`python -m generator test` for what is yours"
+        )
     if not hasattr(config, "workerinput") and main(["build", "--quiet", "--project", str(ROOT)]):
         raise pytest.UsageError("the shipped specs do not build")
 
