@@ -137,6 +137,5 @@ $(STAMP): pyproject.toml Makefile $(wildcard gpu.yaml)
 	if $(RUN) -m generator requirements --quiet > $(VENV)/requirements.txt; then \
 	  $$install -r $(VENV)/requirements.txt && touch $@; \
 	else \
-	  cat $(VENV)/requirements.txt; \
 	  echo "gpu.yaml has errors; its requirements are installed once they are mended" >&2; \
 	fi

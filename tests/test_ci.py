@@ -69,9 +69,12 @@ def commit(folder: Path) -> str:
 
 
 def set_up(folder: Path) -> None:
+    """Do what `make setup` does, but that nothing is installed: all of it is there."""
     python = folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in "-m pip "*) exit 0;; esac\nexec {sys.executable} "$@"\n'
+    )
     python.chmod(0o755)
     (folder / ".venv" / ".set-up").touch()
 
@@ -308,3 +311,68 @@ def test_make_sets_up_from_the_address_that_is_given(project: Path) -> None:
     assert (
         "pip install --quiet --disable-pip-version-check 'git+https://github.com/OWNER/it'" in said
     )
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_a_mistake_in_gpu_yaml_is_told_by_every_target(project: Path) -> None:
+    """Although the set-up reads it first; once it is mended, the set-up is done to its end."""
+    settings, done = project / "gpu.yaml", project / ".venv" / ".set-up"
+    done.unlink()
+    right = settings.read_text()
+    settings.write_text(right.replace("auth: api-key", "auth: apikey"))
+    for target in ("validate", "build", "plan"):
+        said = make(project, target)
+        assert said.returncode != 0
+        assert (
+            "gpu.yaml has errors; its requirements are installed once they are mended"
+            in said.stderr
+        )
+        assert 'error[schema] "apikey" is none of api-key, proxy, none' in said.stdout
+    said = make(project, "setup")
+    assert said.returncode == 0
+    assert re.search(r"gpu\.yaml:\d+:\d+: error\[schema\]", said.stderr)
+    assert not done.exists()
+    settings.write_text(right)
+    said = make(project, "validate")
+    assert (said.returncode, done.exists()) == (0, True)
+    assert "setting up" not in make(project, "validate").stderr
+
+
+def test_a_python_that_is_too_old_is_refused(project: Path) -> None:
+    shutil.rmtree(project / ".venv")
+    old = project / "python3.9"
+    version = (
+        "import sys; sys.version_info, sys.version = (3, 9, 1), '3.9.1 (main)'; exec(sys.argv[1])"
+    )
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{version}" "$2"\n')
+    old.chmod(0o755)
+    said = make(project, "validate", f"PYTHON={old}")
+    assert said.returncode == 2
+    assert "this needs Python 3.11 or newer; " in said.stderr
+    assert " is 3.9.1 (set PYTHON=" in said.stderr
+    assert not (project / ".venv").exists()
+
+
+def test_a_project_has_the_targets_that_deploy() -> None:
+    """Those of the generator's own Makefile, to the letter; docs/deployment.md names them."""
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"make ([a-z]+)", page)) - {"lock"}
+    assert named == {"plan", "deploy", "status", "logs", "rollback", "stop"}
+    ours, theirs = (
+        {
+            name: text
+            for text, name in re.findall(r"^(([a-z]+): .*\n\t.*\n)", makefile, re.MULTILINE)
+        }
+        for makefile in ((folder / "Makefile").read_text("utf-8") for folder in (ROOT, STARTER))
+    )
+    assert {name: theirs.get(name) for name in named} == {name: ours[name] for name in named}

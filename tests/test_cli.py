@@ -227,7 +227,8 @@ def test_requirements(make_project: MakeProject) -> None:
     (root / "gpu.yaml").write_text(gpu)
     done = run("requirements", cwd=root)
     assert done.returncode == 1
-    assert "gpu.yaml:1:1: error[missing-key]" in done.stdout
+    assert done.stdout == ""
+    assert "gpu.yaml:1:1: error[missing-key]" in done.stderr
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

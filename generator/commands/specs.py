@@ -1,6 +1,7 @@
 """Commands on the specs of a project: validate, build, lock, requirements, catalog."""
 
 import gc
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -150,11 +151,14 @@ def requirements(
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Print the Python requirements of the app, one a line, as pip reads them."""
+    """Print the Python requirements of the app, one a line, as pip reads them.
+
+    What is wrong with gpu.yaml is said on standard error.
+    """
     loaded, diagnostics = load_project(project)
     if loaded.settings is None:
         faults = [d for d in sorted_once(diagnostics) if d.file == "gpu.yaml"]
-        return Shown.of(format, json, quiet).report(faults)
+        return Shown.of(format, json, quiet).report(faults, sys.stderr)
     typer.echo("\n".join(loaded.settings.requirements))
     return CLEAN
 
@@ -219,8 +223,6 @@ def check_project(root: Path) -> tuple[Checked | None, list[Diagnostic]]:
 
 def checked_project(root: Path, shown: Shown) -> tuple[int, Checked | None]:
     """Check the specs; standard output stays free for a command's own when they can be rendered."""
-    import sys
-
     checked, diagnostics = check_project(root)
     if has_errors(diagnostics) or checked is None:
         return shown.report(diagnostics), None
