@@ -160,7 +160,7 @@ def load_text(text: str, name: str) -> tuple[Node | None, list[Diagnostic]]:
         if error.problem == _TOO_NESTED and error.problem_mark:
             # libyaml 0.2.6 gives up before it tells of anything; up to there it does tell.
             return load_text(text[: error.problem_mark.index], name)
-        return None, [*composer.faults, _syntax_fault(error, name)]
+        return None, [*composer.faults, _bare_slot(error, text, name) or _syntax_fault(error, name)]
     except yaml.YAMLError as error:
         return None, [*composer.faults, _fault(name, "syntax", f"this is no YAML: {error}")]
     return root, composer.faults
@@ -322,6 +322,7 @@ class Escapes:
 _PRIVATE_USE: Final = (*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE))
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _LINE_BREAK: Final = re.compile(r"\r\n|\r|\n")
+_SLOT: Final = re.compile(r"(?<!\$)\$\{\w{1,64}\}")
 _ESCAPED: Final = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})")
 
 
@@ -344,6 +345,16 @@ def _fault(
     name: str, code: str, message: str, line: int = 1, column: int = 1, hint: str | None = None
 ) -> Diagnostic:
     return Diagnostic(name, line, column, Severity.ERROR, code, message, hint=hint)
+
+
+def _bare_slot(error: yaml.MarkedYAMLError, text: str, name: str) -> Diagnostic | None:
+    """Return what to say where the brace of a slot without quotes stopped the parser."""
+    mark = error.problem_mark
+    if mark is None or not (slot := _SLOT.match(text, max(mark.index - 1, 0))):
+        return None
+    message = f"{slot[0]} has no quotes: inside {{ }} or [ ], YAML takes its braces for its own"
+    hint = f'write "{slot[0]}", with what else the value holds between the quotes'
+    return _fault(name, "syntax", message, mark.line + 1, mark.column, hint)
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError, name: str) -> Diagnostic:

@@ -320,6 +320,20 @@ def test_a_thousand_faults_are_counted(own: Api) -> None:
     assert len(reply.content) < 10_000
 
 
+@pytest.mark.parametrize(("faults", "end"), [(3, "no such param"), (4, "; and 1 more")])
+def test_the_sentence_says_how_many_faults_it_leaves_out(own: Api, faults: int, end: str) -> None:
+    body = {**FLUX, **{f"x{number}": 1 for number in range(faults)}}
+    document = problem(posted(own, "/flux", body), 422, "bad-params")
+    assert document["detail"].startswith(f"{faults} faults in the params: x0: ")
+    assert document["detail"].endswith(end)
+
+
+def test_a_graph_that_is_no_object(own: Api) -> None:
+    """The words are those of JSON, not of Python."""
+    document = problem(posted(own, "/workflow", {"workflow": [1]}), 422, "bad-params")
+    assert document["detail"].endswith("workflow: this should be an object")
+
+
 @pytest.mark.parametrize(
     "value",
     ["[" * 500 + "]" * 500, '{"a":' * 500 + "1" + "}" * 500, "1e400", "9" * 5000, '"\\udfff"'],

@@ -377,6 +377,7 @@ def test_deprecated_and_api_nodes() -> None:
     vendor = next(n for n in CATALOG.core.header["classes"] if CATALOG.get(n, ())[0].api_node)
     graph = {"1": node(vendor), "2": node("PreviewAny", source=["1", 0])}
     assert ("api-node", "error", "1") in [(f.code, f.severity, f.node) for f in check(graph)]
+    assert all("replace it" in (f.hint or "") for f in check(graph) if f.code == "api-node")
     assert "api-node" not in {f.code for f in check(graph, allow_api_nodes=True)}
 
 

@@ -84,8 +84,11 @@ _PLAIN: Final = {
     "extra_forbidden": "there is no such param",
     "model_type": "the body should be an object",
     "model_attributes_type": "the body should be an object",
+    "dict_type": "this should be an object",
 }
 
+# How many faults the sentence about a body tells; its list has them all.
+_MOST_TOLD: Final = 3
 # Of these pydantic tells the first alone.
 _NUMBERS: Final = frozenset(("greater_than_equal", "less_than_equal", "multiple_of"))
 
@@ -210,7 +213,9 @@ def _number(value: object) -> float | None:
 
 
 def _first(faults: Sequence[Fault]) -> str:
-    return "; ".join(shortened(str(fault)) for fault in faults[:3])
+    more = len(faults) - _MOST_TOLD
+    told = "; ".join(shortened(str(fault)) for fault in faults[:_MOST_TOLD])
+    return told if more <= 0 else f"{told}; and {more} more"
 
 
 def _escaped(part: str) -> str:

@@ -151,7 +151,8 @@ class _Check:
             return
         if class_type.api_node and not self.allow_api_nodes:
             message = f"{class_type.name} calls its vendor's API, with an account and at a price"
-            yield Finding("api-node", "error", message, node)
+            hint = "replace it by a node that runs in the engine itself, or remove it"
+            yield Finding("api-node", "error", message, node, hint=hint)
         if class_type.deprecated:
             message = f"class {show(class_type.name)} is deprecated"
             yield Finding("deprecated", "warning", message, node)
