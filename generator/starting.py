@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
+import yaml
+
 from .check import check
 from .check.names import RESERVED_ROUTES
 from .edit import Editor
@@ -25,6 +27,10 @@ _EXAMPLES: Final = _HERE / "examples" if (_HERE / "examples").is_dir() else _HER
 _LONGEST_APP: Final = 57
 # Such as LATIN SMALL LETTER E WITH ACUTE.
 _LATIN: Final = re.compile(r"LATIN SMALL (?:LETTER|LIGATURE) ([A-Z]{1,2})(?: WITH |$)")
+_TOKEN: Final = re.compile(r"^( +)(huggingface: \[HF_TOKEN\])$", re.MULTILINE)
+_WHEN_GATED: Final = (
+    "# Once a model is gated; first: modal secret create huggingface HF_TOKEN=hf_TOKEN"
+)
 _SCHEMA: Final = re.compile(r"^(# yaml-language-server: \$schema=).*$", re.MULTILINE)
 
 
@@ -39,8 +45,10 @@ def new_project(folder: Path, example: str | None = None) -> dict[Path, str]:
         StartError: when the folder has files of that name, or there is no such example.
     """
     app = app_name(folder)
+    specs = _example(example) if example else _small()
+    models = yaml.safe_load(specs["models.yaml"])["models"]
     files = {
-        "gpu.yaml": _settings(app),
+        "gpu.yaml": _settings(app, gated=any("gated" in model for model in models.values())),
         "Makefile": _starter("Makefile").replace("@GENERATOR@", installed_from()),
         "README.md": _starter("README.md").replace("@APP@", app),
         ".gitignore": _starter("gitignore"),
@@ -54,7 +62,7 @@ def new_project(folder: Path, example: str | None = None) -> dict[Path, str]:
             )
             for name in ("gpu", "models", "workflow")
         },
-        **(_example(example) if example else _small()),
+        **specs,
     }
     if taken := sorted(name for name in files if (folder / name).exists()):
         raise StartError(f"{folder} has files already that a new project has: {', '.join(taken)}")
@@ -144,12 +152,14 @@ def _starter(name: str) -> str:
     return (resources.files(__package__) / "starter" / name).read_text("utf-8")
 
 
-def _settings(app: str) -> str:
+def _settings(app: str, *, gated: bool) -> str:
+    """Return our gpu.yaml for an app; its Secret for gated models is a comment where there are none."""
     text = (_EXAMPLES / "gpu.yaml").read_text("utf-8")
     editor = Editor(_at(text, "schemas/gpu.schema.json"), "gpu.yaml")
     editor.set(("app",), app)
     editor.set(("volumes",), {f"{app}-models": "/root/models", CACHE_VOLUME: "/cache"})
-    return editor.result()
+    text = editor.result()
+    return text if gated else _TOKEN.sub(rf"\1{_WHEN_GATED}\n\1# \2", text)
 
 
 def _small() -> Mapping[str, str]:

@@ -95,6 +95,23 @@ def test_an_example_comes_with_its_models_alone(
     assert main(["build", "--quiet", "--project", str(tmp_path / "it")]) == 0
 
 
+@pytest.mark.parametrize(("name", "is_gated"), [(None, False), ("wan2", False), ("flux-dev", True)])
+def test_the_token_of_hugging_face_is_asked_for_where_a_model_is_gated(
+    name: str | None, is_gated: bool, tmp_path: Path
+) -> None:
+    """Elsewhere gpu.yaml has a comment, which is right as it is without its mark."""
+    example = ["--example", name] if name else []
+    assert main(["init", str(tmp_path), *example, "--quiet"]) == 0
+    assert main(["build", "--quiet", "--project", str(tmp_path)]) == 0
+    app = (tmp_path / "build" / "app.py").read_text()
+    assert ('modal.Secret.from_name("huggingface"' in app) is is_gated
+    assert 'modal.Secret.from_name("api-keys"' in app
+    settings = (tmp_path / "gpu.yaml").read_text()
+    assert ("  # huggingface: [HF_TOKEN]\n" in settings) is not is_gated
+    both = yaml.safe_load(settings.replace("# huggingface:", "huggingface:"))["secrets"]
+    assert both == {"huggingface": ["HF_TOKEN"], "api-keys": ["API_KEYS"]}
+
+
 def test_an_example_is_served_and_passes_test(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
