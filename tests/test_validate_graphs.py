@@ -96,9 +96,14 @@ CASES = {
     + edited(GRAPH, "width: 64", 'width: "${w}"'),
     "a list with a slot is no link": "params: {w: {type: integer, default: 64}}\n"
     + edited(GRAPH, "width: 64", 'width: «bad-link»["${w}", 0, 0]'),
-    "a dangling link is said once": edited(GRAPH, "[1, 0]", "[«dangling-link»7, 0]").replace(
-        "  1:", "  «unreachable»1:"
-    ),
+    "a dangling link is said once": edited(GRAPH, "[1, 0]", "[«dangling-link»7, 0]"),
+    "what follows from a wrong link is not said": "params:\n"
+    "  w: {type: integer, step: 8}\n"
+    "  h: {type: integer, minimum: «param-bounds»0}\n"
+    "  «unused-param»o: {type: integer}\n"
+    "graph:\n"
+    '  1: {class_type: EmptyImage, inputs: {width: "${w}", height: "${h}", batch_size: 1, color: 0}}\n'
+    + edited(INVERT, "[1, 0]", "«cycle»[2, 0]") + edited(SAVE, "[1, 0]", "[2, 0]"),
     "no output node is said once": "«no-output»" + GRAPH.replace(SAVE, ""),
     "an unknown class may be an output": edited(GRAPH, "SaveImage", "«unknown-class»SaveImagine"),
 }  # fmt: skip

@@ -11,11 +11,12 @@ from ..project import Project
 from ..spec import Models, Pack, Settings, Workflow
 from .classes import UNCLEAR, check_links, resolve_classes
 from .fit import check_access, check_licenses, check_memory
-from .graphs import check_graphs
+from .graphs import WRONG_LINKS, check_graphs
 from .lock import check_lock, check_resolved, packs_by_group
 from .models import check_declarations, check_unlocked, check_unused, families_of
 from .names import check_names, check_references, check_workers
 from .params import check_params, with_text_limit
+from .reach import sent_nodes
 from .settings import check_settings, check_timeout
 from .sizes import check_sizes
 from .uses import Uses, check_uses
@@ -92,7 +93,8 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
     faults += check_access(models, settings)
     used = [(one.workflow, one.uses) for one in checked]
     faults += check_memory(used, models, settings) + check_licenses(used, models)
-    is_clear = not any(fault.code in UNCLEAR for found in seen.values() for fault in found)
+    unclear = UNCLEAR | WRONG_LINKS
+    is_clear = not any(fault.code in unclear for found in seen.values() for fault in found)
     is_clear &= project.is_whole
     if is_clear:
         faults += check_unused(models, (one.uses for one in checked), catalog)
@@ -120,16 +122,21 @@ def _check_workflow(
     faults += check_timeout(workflow, settings)
     if settings:
         workflow = with_text_limit(workflow, settings.limits.text_characters)
-    params, wrong = check_params(workflow, classes)
-    faults += wrong
-    workflow = replace(workflow, params=params)
+    written = workflow
+    params, of_params = check_params(written, classes, sent_nodes(written))
+    workflow = replace(written, params=params)
     if settings:
         faults += check_sizes(workflow, settings.limits)
-    is_clear = not any(fault.code == "bad-param" for fault in wrong)
+    is_clear = not any(fault.code == "bad-param" for fault in of_params)
     left_out, wrong = check_variants(workflow, classes)
     # What may be absent is not known of params that contradict themselves.
     faults += [fault for fault in wrong if is_clear or fault.code != "no-output"]
-    faults += check_graphs(workflow, classes, left_out, catalog, families)
+    of_graphs = check_graphs(workflow, classes, left_out, catalog, families)
+    if any(fault.code in WRONG_LINKS for fault in (*faults, *of_graphs)):
+        # What no output needs is not known while a link is wrong: that is said once it is right.
+        of_graphs = [fault for fault in of_graphs if fault.code != "unreachable"]
+        _, of_params = check_params(written, classes, written.graph)
+    faults += of_params + of_graphs
     uses = Uses((), ())
     if models:
         uses, wrong = check_uses(workflow, classes, models, catalog)

@@ -14,6 +14,8 @@ from .variants import LeftOut, variants
 
 Lost = frozenset[str | tuple[str, str]]
 
+# With one of them it is not known which nodes the outputs need.
+WRONG_LINKS: Final = frozenset(("bad-output-index", "cycle", "dangling-link", "link-type"))
 # What classes.py, models.py and variants.py say already, with more to go by.
 _SAID: Final = frozenset(("dangling-link", "no-output", "unlisted-file"))
 # What the name of an input is to blame for, not its value.

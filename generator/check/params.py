@@ -1,6 +1,6 @@
 """Params and slots: what is unknown, unused, misapplied, and what a param is worth."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -12,7 +12,6 @@ from ..graph.words import did_you_mean, nearest, show
 from ..slots import Slot, Template
 from ..spec import MEDIA_TYPES, NUMBER_TYPES, TEXT_TYPES, InputValue, Param, Workflow
 from .bounds import Feed, Place, resolve
-from .reach import sent_nodes
 
 _APPLIES_TO: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(("minimum", "maximum"), NUMBER_TYPES),
@@ -41,14 +40,14 @@ def with_text_limit(workflow: Workflow, characters: int) -> Workflow:
 
 
 def check_params(
-    workflow: Workflow, classes: Mapping[str, ClassType]
+    workflow: Workflow, classes: Mapping[str, ClassType], sent: Collection[str]
 ) -> tuple[dict[str, Param], list[Diagnostic]]:
     """Return the params with their bounds filled in, and what is wrong with them.
 
-    Only nodes that are sent count: a param that feeds none of them is unused.
+    Only nodes that are `sent` count: a param that feeds none of them is unused.
     """
     faults: list[Diagnostic] = []
-    feeds = _feeds(workflow, classes, faults)
+    feeds = _feeds(workflow, classes, sent, faults)
     faults += _check_groups(workflow)
     resolved: dict[str, Param] = {}
     slots = _slots(workflow)
@@ -89,10 +88,12 @@ def _unused(param: Param, node: str | None) -> Diagnostic:
 
 
 def _feeds(
-    workflow: Workflow, classes: Mapping[str, ClassType], faults: list[Diagnostic]
+    workflow: Workflow,
+    classes: Mapping[str, ClassType],
+    sent: Collection[str],
+    faults: list[Diagnostic],
 ) -> dict[str, list[Feed]]:
     feeds: dict[str, list[Feed]] = {name: [] for name in workflow.params}
-    sent = sent_nodes(workflow)
     for node in workflow.graph.values():
         schemas = classes[node.id].inputs if node.id in classes else {}
         for name, value in node.inputs.items():
