@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import yaml
@@ -19,6 +20,16 @@ from .names import WORKFLOW_NAME, no_workflow
 from .project import load_project
 from .spec import CACHE_VOLUME, Models
 
+# What comes with the generator; people who work in a clone have workflows of their own beside them.
+EXAMPLES: Final = (
+    "flux",
+    "flux-dev",
+    "flux-lora",
+    "flux-instantid",
+    "wan2",
+    "seedvr2",
+    "workflow",
+)
 _PACKAGE: Final = "comfyui-modal-generator"
 _HERE: Final = Path(__file__).parent
 # Beside the package in a clone, in it where it is installed.
@@ -42,13 +53,14 @@ def new_project(folder: Path, example: str | None = None) -> dict[Path, str]:
     """Return the files of a new project with one endpoint: an example of ours, or a small one.
 
     Raises:
-        StartError: when the folder has files of that name, or there is no such example.
+        StartError: when the folder has files of that name, there is no such example, or specs that
+            are copied have errors.
     """
     app = app_name(folder)
     specs = _example(example) if example else _small()
     models = yaml.safe_load(specs["models.yaml"])["models"]
     files = {
-        "gpu.yaml": _settings(app, gated=any("gated" in model for model in models.values())),
+        "gpu.yaml": _settings(app, gated=any(model.get("gated") for model in models.values())),
         "Makefile": _starter("Makefile").replace("@GENERATOR@", installed_from()),
         "README.md": _starter("README.md").replace("@APP@", app),
         ".gitignore": _starter("gitignore"),
@@ -171,13 +183,16 @@ def _small() -> Mapping[str, str]:
 
 def _example(name: str) -> Mapping[str, str]:
     """Return the files of one of our workflows: what it extends too, its models and packs alone."""
+    if name not in EXAMPLES:
+        hint = did_you_mean(name, EXAMPLES) or f"there are {', '.join(EXAMPLES)}"
+        raise StartError(f"there is no example {show(name)}; {hint}")
     project, _ = load_project(_EXAMPLES)
     checked, _ = check(project)
-    assert checked is not None
-    if name not in project.workflows:
-        near = did_you_mean(name, project.workflows)
-        known = ", ".join(sorted(project.workflows))
-        raise StartError(f"there is no example {show(name)}; " + (near or f"there are {known}"))
+    if checked is None or name not in project.workflows:
+        raise StartError(
+            f"the specs in {_EXAMPLES} have errors: python -m generator validate --project "
+            f"{quote(str(_EXAMPLES))} says which"
+        )
     names = [name]
     while base := project.workflows[names[-1]].extends:
         names.append(base)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,10 @@ import pytest
 import yaml
 
 from generator.cli import main
-from generator.starting import installed_from
+from generator.starting import EXAMPLES, installed_from
 
 from .api_client import engine
 from .conftest import ROOT
-
-EXAMPLES = ["flux", "flux-dev", "flux-lora", "flux-instantid", "wan2", "seedvr2", "workflow"]
 
 
 def written(folder: Path) -> set[str]:
@@ -120,8 +119,41 @@ def test_an_example_is_served_and_passes_test(
     assert "ok    /flux: image/png, " in capsys.readouterr().err
 
 
-def test_every_shipped_workflow_is_an_example() -> None:
+def test_every_shipped_workflow_is_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(EXAMPLES) == sorted(path.stem for path in (ROOT / "workflows").glob("*.yaml"))
+    assert main(["init", "--help"]) == 0
+    words = " ".join(re.findall(r"[\w-]+", capsys.readouterr().out))
+    assert f"one of our workflows {' '.join(EXAMPLES[:-1])} or {EXAMPLES[-1]}" in words
+
+
+@pytest.fixture(name="clone")
+def _clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where somebody changes what comes with the generator."""
+    folder = tmp_path / "clone"
+    shutil.copytree(ROOT / "workflows", folder / "workflows")
+    for name in ("gpu.yaml", "models.yaml"):
+        shutil.copy(ROOT / name, folder)
+    monkeypatch.setattr("generator.starting._EXAMPLES", folder)
+    return folder
+
+
+def test_workflows_of_a_clone_are_no_examples(
+    clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(clone / "workflows" / "flux.yaml", clone / "workflows" / "poster.yaml")
+    assert main(["init", str(tmp_path / "it"), "--example", "poster"]) == 2
+    said = capsys.readouterr().err
+    assert f'there is no example "poster"; there are {", ".join(EXAMPLES)}\n' in said
+
+
+def test_examples_of_a_clone_that_have_errors(
+    clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = clone / "gpu.yaml"
+    settings.write_text(settings.read_text().replace("auth: api-key", "auth: apikey"))
+    assert main(["init", str(tmp_path / "it"), "--example", "flux"]) == 2
+    assert f"the specs in {clone} have errors: " in capsys.readouterr().err
+    assert not (tmp_path / "it").exists()
 
 
 def test_editors_find_the_schemas(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..console import CLEAN, FAULTS, CouldNotRunError, Json, Quiet, Shown, by_name, refuse
+from ..console import CLEAN, FAULTS, CouldNotRunError, Quiet, Shown, by_name, refuse
 
 
 def bench(
@@ -34,7 +34,7 @@ def bench(
         Path | None,
         typer.Option(metavar="FILE", help="Picture of the numbers: .svg, .png or .pdf."),
     ] = None,
-    json: Json = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Measure an endpoint: seconds, USD, throughput and success rate.
