@@ -173,3 +173,24 @@ def test_a_volume_in_the_way(make_project: MakeProject, volumes: str, said: str)
 )
 def test_volumes_that_are_apart(make_project: MakeProject, volumes: str) -> None:
     assert faults(make_project, f"volumes: {{{volumes}}}\n") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("L41S", 'did you mean "L40S"?'),
+        ("A100-90GB", 'did you mean "A100-'),
+        ("MI300X", "it had T4, L4, "),
+        ("A100-80GB", None),
+        ("a100", None),
+        ("l4", None),
+    ],
+)
+def test_a_gpu_that_modal_has_not(make_project: MakeProject, name: str, hint: str | None) -> None:
+    """A warning where the name stands, for Modal may have newer ones."""
+    gpu = GPU_YAML + f"  mine: {{modal: {name}, vram_gb: 48, price_per_second: 0.001}}\n"
+    found = load_and_check(make_project({"it": IMAGE}, models="models: {}\n", gpu=gpu))[1]
+    told = [(d.severity.name, d.line, d.column) for d in found if d.code == "unlisted-gpu"]
+    line = len(gpu.splitlines())
+    assert told == ([] if hint is None else [("WARNING", line, 17)])
+    assert all((d.hint or "").startswith(hint or "") for d in found if d.code == "unlisted-gpu")

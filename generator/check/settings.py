@@ -3,13 +3,18 @@
 from collections.abc import Iterable
 from typing import Final
 
-from ..diagnostics import Diagnostic
+from ..diagnostics import Diagnostic, Severity
 from ..graph.words import did_you_mean, show
 from ..load import Node
 from ..spec import CACHE, CACHE_VOLUME, Gpu, Models, Settings, Workflow
 from .image import check_image
 from .secrets import check_secrets
 
+# The GPUs of https://modal.com/docs/guide/gpu in July 2026, and the older name of A10.
+_GPUS: Final = (
+    "T4", "L4", "A10", "A10G", "L40S", "A100", "A100-40GB", "A100-80GB", "RTX-PRO-6000",
+    "H100", "H200", "B200",
+)  # fmt: skip
 # Modal mounts no Volume there (https://modal.com/docs/guide/volumes).
 _UNMOUNTABLE: Final = ("/root", "/tmp")
 _KEYS: Final = "API_KEYS"
@@ -45,6 +50,7 @@ def check_settings(
         for item in _fallbacks(gpus[gpu.name])
         if item.text == gpu.name
     ]
+    faults += _check_gpus(settings)
     faults += _check_prices(settings) + _check_auth(settings) + _check_deadline(settings)
     faults += check_secrets(settings) + check_image(settings)
     return faults + _check_scaling(settings) + _check_volumes(settings, models)
@@ -78,6 +84,24 @@ def _check_deadline(settings: Settings) -> list[Diagnostic]:
 
 def _fallbacks(gpu: Node) -> list[Node]:
     return gpu.mapping["fallback"].items if "fallback" in gpu.mapping else []
+
+
+def _check_gpus(settings: Settings) -> list[Diagnostic]:
+    """Only a warning: Modal may have got GPUs since the list was made."""
+    known = {name.lower() for name in _GPUS}
+    places = settings.at.mapping["gpus"].mapping
+    return [
+        places[gpu.name]
+        .mapping["modal"]
+        .report(
+            Severity.WARNING,
+            "unlisted-gpu",
+            f"Modal had no GPU {show(gpu.modal)} in July 2026",
+            hint=did_you_mean(gpu.modal, _GPUS) or f"it had {', '.join(_GPUS)}",
+        )
+        for gpu in settings.gpus.values()
+        if gpu.modal.lower() not in known
+    ]
 
 
 def _check_prices(settings: Settings) -> list[Diagnostic]:
