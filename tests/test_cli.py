@@ -180,13 +180,11 @@ def test_the_help_of_every_command_teaches(option: str) -> None:
     assert run(option).returncode == 0
     for panel in COMMANDS.values():
         for name in panel:
-            shown = run(name, option, COLUMNS="200")
+            shown = run(name, option)
             assert shown.returncode == 0, name
             assert f"Usage: python -m generator {name}" in shown.stdout
             described = shown.stdout.partition("╭")[0].partition(name)[2]
             assert len(described.split()) > 5, name
-            has_format = bool(re.search(r"^│ --format ", shown.stdout, re.MULTILINE))
-            assert ("The same as --format json" in shown.stdout) is has_format, name
     assert "\033" not in shown.stdout
 
 
