@@ -34,7 +34,7 @@ def test_a_new_project_passes_validate_build_and_test(
 ) -> None:
     folder = tmp_path / "My Pictures"
     assert main(["init", str(folder)]) == 0
-    assert f"cd '{folder}' && make serve PYTHON=" in capsys.readouterr().err
+    assert f"cd '{folder}' && make serve" in capsys.readouterr().err
     assert validate(folder, capsys).startswith("1 workflow, 1 model, 0 packs: ")
     assert main(["build", "--quiet", "--project", str(folder)]) == 0
     assert yaml.safe_load((folder / "gpu.yaml").read_text())["app"] == "my-pictures"
@@ -71,12 +71,46 @@ def test_the_name_of_the_app(
     validate(tmp_path / name, capsys)
 
 
+@pytest.fixture(name="python3")
+def _python3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The first python3 on the PATH: this Python, until another is written there."""
+    path = tmp_path / "bin" / "python3"
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(path.parent), prepend=":")
+    return path
+
+
+def test_a_python_is_named_where_the_one_on_the_path_is_too_old(
+    python3: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main(["init", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().err.endswith(f"cd {tmp_path}/new && make serve\n")
+    old = "import sys; sys.version_info = (3, 10, 9); exec(sys.argv[1])"
+    python3.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{old}" "$2"\n')
+    assert main(["init", str(tmp_path / "old")]) == 0
+    assert capsys.readouterr().err.endswith(f" && make serve PYTHON={sys.executable}\n")
+    python3.unlink()
+    monkeypatch.setenv("PATH", str(python3.parent))
+    assert main(["init", str(tmp_path / "none")]) == 0
+    assert capsys.readouterr().err.endswith(f" && make serve PYTHON={sys.executable}\n")
+
+
 @pytest.mark.parametrize("name", ["-x", "--", "a b", "it's", "$HOME"])
 def test_what_is_printed_can_be_pasted(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    tmp_path: Path,
+    python3: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.executable", "/no/my python")
+    python3.write_text("#!/bin/sh\nexit 1\n")
     assert main(["init", "--", name]) == 0
     command = capsys.readouterr().err.splitlines()[-1].replace("make serve", "make -n serve")
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """Commands that start something: init, new."""
 
+import subprocess
 import sys
 from pathlib import Path
 from shlex import quote
@@ -41,7 +42,8 @@ def init(
         shown.say(f"  {path}")
     shown.say(f"{folder} is a project; its app is {show(app_name(folder))}. Next:")
     where = "" if folder.resolve() == Path.cwd() else f"cd {_pasted(folder)} && "
-    shown.say(f"  {where}make serve PYTHON={quote(sys.executable)}")
+    python = "" if _makes_venvs("python3") else f" PYTHON={quote(sys.executable)}"
+    shown.say(f"  {where}make serve{python}")
     return CLEAN
 
 
@@ -70,6 +72,16 @@ def new(
     for path in files:
         shown.say(f"{path} answers at {show('/' + name)}; edit it, then: make validate")
     return CLEAN
+
+
+def _makes_venvs(python: str) -> bool:
+    """Say whether a Python on the PATH is new enough for a project, and has what makes its .venv."""
+    script = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"
+    try:
+        done = subprocess.run([python, "-c", script], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _pasted(folder: Path) -> str:
