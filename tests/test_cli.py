@@ -65,6 +65,31 @@ def test_text(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> 
     assert shown.err == "2 workflows, 0 models, 0 packs: 2 errors\n"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "file"),
+    [
+        ("graph:", "outptu: 2\ngraph:", "workflows/bad.yaml"),
+        ("graph:", "graph: {", "workflows/bad.yaml"),
+        ("app:", "apt: [git, ffmpeg]\napps:", "gpu.yaml"),
+    ],
+)
+def test_the_summary_says_when_more_is_to_come(
+    make_project: MakeProject, old: str, new: str, file: str
+) -> None:
+    """While the form of a file is wrong, what it means is not checked: class and param of BAD."""
+    root = make_project({"good": GOOD, "bad": BAD})
+    path = root / file
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1))
+    for command in ("validate", "build"):
+        done = run(command, cwd=root)
+        assert done.returncode == 1
+        assert done.stderr.endswith("; more is checked once these are mended\n")
+    path.write_text(text)
+    for command in ("validate", "build"):
+        assert run(command, cwd=root).stderr.endswith(" 2 errors\n")
+
+
 def test_infos_are_counted_until_they_are_asked_for(make_project: MakeProject) -> None:
     """So that what is wrong is all that is shown; what programs read is complete."""
     models = "models: {m: {source: {hf: a/b, file: m.safetensors}, folder: vae}}\npacks: {}\n"

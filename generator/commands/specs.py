@@ -56,6 +56,7 @@ def validate(
         told = [d for d in diagnostics if d.severity is not Severity.INFO]
         codes = ", ".join(dict.fromkeys(infos))
         counts += f" ({codes}; --verbose shows {'it' if len(infos) == 1 else 'them'})"
+    counts += _what_is_left(project, checked, diagnostics)
     code = shown.report(told)
     if checked:
         parts = (
@@ -238,7 +239,8 @@ def render_project(root: Path, target: Path, shown: Shown) -> tuple[int, Checked
     told = [d for d in diagnostics if d.severity is not Severity.INFO]
     code = shown.report(told)
     if code != CLEAN or checked is None:
-        shown.say(f"nothing rendered: {summary(told)}")
+        left = _what_is_left(root, checked, diagnostics)
+        shown.say(f"nothing rendered: {summary(told)}{left}")
         return code, None
     from ..render import render
 
@@ -251,6 +253,15 @@ def render_project(root: Path, target: Path, shown: Shown) -> tuple[int, Checked
     )
     shown.say(f"{target}/ {'rendered' if changed else 'is up to date'}: {routes}")
     return CLEAN, checked
+
+
+def _what_is_left(root: Path, checked: Checked | None, diagnostics: Iterable[Diagnostic]) -> str:
+    """Return what to add to a summary when a file's form kept its meaning from being checked."""
+    read = {(root / one.workflow.file).as_posix() for one in checked.workflows} if checked else ()
+    folder = (root / "workflows").as_posix() + "/"
+    unread = (d for d in diagnostics if d.file.startswith(folder) and d.file not in read)
+    is_partial = checked is None or has_errors(unread)
+    return "; more is checked once these are mended" if is_partial else ""
 
 
 def _in_project(root: Path, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
