@@ -666,6 +666,9 @@ def test_costs_of_requests_are_recorded_or_unknown() -> None:
     text = as_table(make_plan(None, SHIPPED, recorded=recorded))
     assert re.search(r"/flux +L40S +2\.0 +0\.001084", text)
     assert re.search(r"/wan2 +L40S +unknown +unknown", text)
+    assert text.splitlines()[-1].startswith("  unknown: make deploy SMOKE=1 measures ")
+    every = {cost.route: {"seconds": 2.0, "gpu": "L40S"} for cost in found.values()}
+    assert "unknown" not in as_table(make_plan(SHIPPED, SHIPPED, recorded=every))
 
 
 # How it is shown

@@ -162,6 +162,11 @@ class _Report:
             for request in plan.requests
         ]
         yield from _table([("request", "GPU", "seconds", "USD"), *requests], right=(2, 3))
+        if any(request.seconds is None for request in plan.requests):
+            yield (
+                "unknown: make deploy SMOKE=1 measures what makes pictures or texts, and seconds.json "
+                "takes the rest: docs/cost.md"
+            )
 
 
 def _table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> Iterator[str]:
