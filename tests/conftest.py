@@ -12,9 +12,9 @@ from generator.check import Checked, check
 from generator.cli import main
 from generator.diagnostics import Diagnostic, sorted_once
 from generator.project import load_project
+from generator.starting import EXAMPLES
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = {"flux", "flux-dev", "flux-instantid", "flux-lora", "seedvr2", "wan2", "workflow"}
 
 GPU_YAML = """\
 app: test-app
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell does that to what it runs in the background, and the tests' own children inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    own = {path.stem for path in (ROOT / "workflows").glob("*.yaml")} - SHIPPED
+    own = {path.stem for path in (ROOT / "workflows").glob("*.yaml")} - {*EXAMPLES}
     if own:
         raise pytest.UsageError(
             f"workflows/ holds {', '.join(sorted(own))}, of which the tests know nothing: they hold the "
