@@ -526,7 +526,7 @@ def with_model(name: str) -> Body:
         ({"workflow": {"1": saved()["1"]}}, "#/workflow", "no output node"),
         ({"workflow": {"1": {}}}, "#/workflow", "class_type"),
         ({"workflow": {}}, "#/workflow", "1 item"),
-        ({"workflow": None}, "#/workflow", "dictionary"),
+        ({"workflow": None}, "#/workflow", "object"),
         ({"workflow": saved(), "files": {"": FACE}}, "#/files//[key]", "1 character"),
         ({"workflow": saved(), "files": {"a": 1}}, "#/files/a", "string"),
     ],

@@ -248,7 +248,7 @@ def test_compressed_bodies_are_not_read(own: Api, encoding: str) -> None:
             "#/workflow",
             "nicode",
         ),
-        ("/workflow", '{"workflow": "{}"}', "#/workflow", "dictionary"),
+        ("/workflow", '{"workflow": "{}"}', "#/workflow", "object"),
     ],
     ids=lambda value: str(value)[:32],
 )
