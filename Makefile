@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.set-up
 SOURCES := generator templates tests bench docs
 # Tests that start services and wait for them.
-SERVICES := $(addprefix tests/test_,blocks.py ci.py faults.py http_limits.py serve.py site.py soak.py watch.py worker.py)
+SERVICES := $(addprefix tests/test_,blocks.py ci.py events.py faults.py http_limits.py serve.py site.py soak.py starting.py tutorial.py watch.py worker.py)
 PORT ?= 8000
 # Options of the targets that ask Modal; empty where nothing is given.
 IN_ENV = $(if $(ENV),--env $(ENV))
