@@ -14,7 +14,7 @@ import yaml
 
 from .check import check
 from .check.names import RESERVED_ROUTES
-from .edit import Editor
+from .edit import EditError, Editor
 from .graph.words import did_you_mean, show
 from .names import WORKFLOW_NAME, no_workflow
 from .project import load_project
@@ -165,13 +165,27 @@ def _starter(name: str) -> str:
 
 
 def _settings(app: str, *, gated: bool) -> str:
-    """Return our gpu.yaml for an app; its Secret for gated models is a comment where there are none."""
+    """Return our gpu.yaml for an app; its Secret for gated models is a comment where there are none.
+
+    Raises:
+        StartError: when ours, which people who work in a clone change, has errors.
+    """
     text = (_EXAMPLES / "gpu.yaml").read_text("utf-8")
-    editor = Editor(_at(text, "schemas/gpu.schema.json"), "gpu.yaml")
-    editor.set(("app",), app)
-    editor.set(("volumes",), {f"{app}-models": "/root/models", CACHE_VOLUME: "/cache"})
-    text = editor.result()
+    try:
+        editor = Editor(_at(text, "schemas/gpu.schema.json"), "gpu.yaml")
+        editor.set(("app",), app)
+        editor.set(("volumes",), {f"{app}-models": "/root/models", CACHE_VOLUME: "/cache"})
+        text = editor.result()
+    except EditError as error:
+        raise _has_errors() from error
     return text if gated else _TOKEN.sub(rf"\1{_WHEN_GATED}\n\1# \2", text)
+
+
+def _has_errors() -> StartError:
+    return StartError(
+        f"the specs in {_EXAMPLES} have errors: python -m generator validate --project "
+        f"{quote(str(_EXAMPLES))} says which"
+    )
 
 
 def _small() -> Mapping[str, str]:
@@ -189,10 +203,7 @@ def _example(name: str) -> Mapping[str, str]:
     project, _ = load_project(_EXAMPLES)
     checked, _ = check(project)
     if checked is None or name not in project.workflows:
-        raise StartError(
-            f"the specs in {_EXAMPLES} have errors: python -m generator validate --project "
-            f"{quote(str(_EXAMPLES))} says which"
-        )
+        raise _has_errors()
     names = [name]
     while base := project.workflows[names[-1]].extends:
         names.append(base)

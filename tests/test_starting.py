@@ -190,6 +190,15 @@ def test_examples_of_a_clone_that_have_errors(
     assert not (tmp_path / "it").exists()
 
 
+def test_settings_of_a_clone_that_cannot_be_read(
+    clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clone / "gpu.yaml").write_text("app: [x\n")
+    assert main(["init", str(tmp_path / "it")]) == 2
+    assert f"the specs in {clone} have errors: " in capsys.readouterr().err
+    assert not (tmp_path / "it").exists()
+
+
 def test_editors_find_the_schemas(tmp_path: Path) -> None:
     main(["init", str(tmp_path), "--quiet"])
     main(["new", "more", "--project", str(tmp_path), "--quiet"])
