@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .check import Checked, CheckedWorkflow
 from .graph.words import show
-from .names import class_name, function_name, no_workflow
+from .names import class_name, function_name, no_such
 from .publish import publish
 from .render import render
 
@@ -66,7 +66,7 @@ def as_json(graph: Mapping[str, Any]) -> str:
 def _find(checked: Checked, name: str) -> CheckedWorkflow:
     known = {one.workflow.name: one for one in checked.workflows}
     if name not in known:
-        raise ExportError(no_workflow(name, known))
+        raise ExportError(no_such("workflow", name, known))
     if known[name].workflow.graph_param:
         raise ExportError(f"{show(name)} holds no graph: its callers send one")
     return known[name]

@@ -22,11 +22,11 @@ _CLAIMED_BY_MODELS: Final = frozenset(
 _CLAIMED_BY_FIELDS: Final = frozenset(("bool", "drawn", "float", "int", "str"))
 
 
-def no_workflow(name: str, known: Iterable[str]) -> str:
-    """Say that there is no workflow of a name, and what there is."""
+def no_such(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that there is no workflow, or whatever, of a name, and what there is."""
     known = list(known)
     hint = did_you_mean(name, known) or f"there are {', '.join(known) or 'none'}"
-    return f"there is no workflow {show(name)}; {hint}"
+    return f"there is no {kind} {show(name)}; {hint}"
 
 
 def module_name(name: str) -> str:

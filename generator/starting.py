@@ -15,8 +15,8 @@ import yaml
 from .check import check
 from .check.names import RESERVED_ROUTES
 from .edit import EditError, Editor
-from .graph.words import did_you_mean, show
-from .names import WORKFLOW_NAME, no_workflow
+from .graph.words import show
+from .names import WORKFLOW_NAME, no_such
 from .project import load_project
 from .spec import CACHE_VOLUME, Models
 
@@ -114,7 +114,7 @@ def new_workflow(root: Path, name: str, base: str | None = None) -> dict[Path, s
     if base is not None:
         project, _ = load_project(root)
         if base not in project.workflows:
-            raise StartError(no_workflow(base, project.workflows))
+            raise StartError(no_such("workflow", base, project.workflows))
         first = text.partition("\n")[0]
         text = (
             f"{first}\n"
@@ -198,8 +198,7 @@ def _small() -> Mapping[str, str]:
 def _example(name: str) -> Mapping[str, str]:
     """Return the files of one of our workflows: what it extends too, its models and packs alone."""
     if name not in EXAMPLES:
-        hint = did_you_mean(name, EXAMPLES) or f"there are {', '.join(EXAMPLES)}"
-        raise StartError(f"there is no example {show(name)}; {hint}")
+        raise StartError(no_such("example", name, EXAMPLES))
     project, _ = load_project(_EXAMPLES)
     checked, _ = check(project)
     if checked is None or name not in project.workflows:

@@ -42,12 +42,16 @@ class CheckedWorkflow:
 
 @dataclass(frozen=True)
 class Checked:
-    """A project that can be rendered; `lock` is None where there is no generator.lock."""
+    """A project that can be rendered; `lock` is None where there is no generator.lock.
+
+    `is_whole` says whether `workflows` are all that there are: others could not be read.
+    """
 
     workflows: tuple[CheckedWorkflow, ...]
     models: Models
     settings: Settings
     catalog: Catalog
+    is_whole: bool
     lock: Lock | None = None
 
     @property
@@ -98,7 +102,7 @@ def check(project: Project) -> tuple[Checked | None, list[Diagnostic]]:
     is_clear &= project.is_whole
     if is_clear:
         faults += check_unused(models, (one.uses for one in checked), catalog)
-    found = Checked(tuple(checked), models, settings, catalog, lock)
+    found = Checked(tuple(checked), models, settings, catalog, project.is_whole, lock)
     faults += check_lock(lock, models) if lock else check_unlocked(models)
     if lock and is_clear:
         faults += check_resolved(lock, settings, found.groups)

@@ -27,7 +27,7 @@ from ..console import (
 from ..diagnostics import Diagnostic, sorted_once
 from ..graph.catalog import open_catalog, versions
 from ..graph.words import show
-from ..names import no_workflow
+from ..names import no_such
 from ..project import CATALOGS, is_project, load_project
 from ..spec import Models
 from .specs import checked_project
@@ -149,7 +149,7 @@ def graph(
     if faults := [d for d in sorted_once(diagnostics) if d.file in specs]:
         return shown.report(faults)
     if unread:
-        raise CouldNotRunError(*(no_workflow(name, loaded.workflows) for name in unread))
+        raise CouldNotRunError(*(no_such("workflow", name, loaded.workflows) for name in unread))
     workflows = [loaded.workflows[name] for name in dict.fromkeys(names)]
     for workflow in workflows:
         if not workflow.graph:

@@ -18,7 +18,7 @@ from ..console import (
     counted,
     refuse,
 )
-from ..names import no_workflow
+from ..names import no_such
 from .specs import render_project
 
 Port = Annotated[
@@ -114,7 +114,7 @@ def try_all(
         return code
     known = [one.workflow.name for one in checked.workflows]
     if unknown := [name for name in names or () if name not in known]:
-        raise CouldNotRunError(*(no_workflow(name, known) for name in unknown))
+        raise CouldNotRunError(*(no_such("workflow", name, known) for name in unknown))
     try:
         found = trial(checked, project, comfyui_url, names or ())
     except TrialError as error:

@@ -56,7 +56,7 @@ def validate(
         told = [d for d in diagnostics if d.severity is not Severity.INFO]
         codes = ", ".join(dict.fromkeys(infos))
         counts += f" ({codes}; --verbose shows {'it' if len(infos) == 1 else 'them'})"
-    counts += _what_is_left(project, checked, diagnostics)
+    counts += _what_is_left(checked)
     code = shown.report(told)
     if checked:
         parts = (
@@ -239,8 +239,7 @@ def render_project(root: Path, target: Path, shown: Shown) -> tuple[int, Checked
     told = [d for d in diagnostics if d.severity is not Severity.INFO]
     code = shown.report(told)
     if code != CLEAN or checked is None:
-        left = _what_is_left(root, checked, diagnostics)
-        shown.say(f"nothing rendered: {summary(told)}{left}")
+        shown.say(f"nothing rendered: {summary(told)}{_what_is_left(checked)}")
         return code, None
     from ..render import render
 
@@ -255,13 +254,9 @@ def render_project(root: Path, target: Path, shown: Shown) -> tuple[int, Checked
     return CLEAN, checked
 
 
-def _what_is_left(root: Path, checked: Checked | None, diagnostics: Iterable[Diagnostic]) -> str:
+def _what_is_left(checked: Checked | None) -> str:
     """Return what to add to a summary when a file's form kept its meaning from being checked."""
-    read = {(root / one.workflow.file).as_posix() for one in checked.workflows} if checked else ()
-    folder = (root / "workflows").as_posix() + "/"
-    unread = (d for d in diagnostics if d.file.startswith(folder) and d.file not in read)
-    is_partial = checked is None or has_errors(unread)
-    return "; more is checked once these are mended" if is_partial else ""
+    return "" if checked and checked.is_whole else "; more is checked once these are mended"
 
 
 def _in_project(root: Path, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
