@@ -85,13 +85,15 @@ class End:
         return cls(Status.SUCCEEDED, result=made)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it has the outputs that it should have."""
-        return self.result is not None or self.status is not Status.SUCCEEDED
+    def handed_out(self) -> "End":
+        """The end that callers are told: a success without its outputs is none."""
+        if self.result is not None or self.status is not Status.SUCCEEDED:
+            return self
+        return replace(self, status=Status.FAILED, failure=_NOT_HANDED_OUT)
 
 
 CANCELLED: Final = End(Status.CANCELLED)
-NOT_HANDED_OUT: Final = Failure(
+_NOT_HANDED_OUT: Final = Failure(
     "output-missing", "the worker ended before it could hand out what it had made"
 )
 

@@ -27,7 +27,7 @@ from .backend import (
     Worker,
 )
 from .claims import Claims
-from .job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now, Record, job_of
+from .job_store import CANCELLED, End, JobStore, Now, Record, job_of
 from .journal import Journal
 from .modal_events import EventReader, Lists
 from .timings import Timings
@@ -215,7 +215,7 @@ class ModalBackend:
                 subject = record.subject(job)
                 self.journal.ended(subject, Status.FAILED, counted, error.failure, error.why)
             if end.status is Status.SUCCEEDED:
-                return End(Status.FAILED, failure=NOT_HANDED_OUT, timings=end.timings)
+                return end.handed_out
             return replace(end, timings=told or end.timings)
         if end.is_settled:
             return end
@@ -223,9 +223,7 @@ class ModalBackend:
         if is_first:
             # Its worker has counted what it took.
             self.journal.ended(record.subject(job), end.status, None, end.failure)
-        if not kept.is_whole:
-            kept = End.of(NOT_HANDED_OUT)
-        return replace(kept, timings=end.timings)
+        return replace(kept.handed_out, timings=end.timings)
 
     def events(
         self, job: str, after: int, *, previews: bool = False

@@ -30,7 +30,7 @@ from .gateway.backend import (
 )
 from .gateway.backend import Worker as WorkerState
 from .gateway.events import Narrator
-from .gateway.job_store import CANCELLED, NOT_HANDED_OUT, End, JobStore, Now, Record
+from .gateway.job_store import CANCELLED, End, JobStore, Now, Record
 from .gateway.journal import Journal, Subject, why
 from .gateway.logs import event, shows_prompts
 from .gateway.modal_events import TELL_SECONDS, EventWriter, Lists
@@ -393,9 +393,7 @@ class Worker:
             self._journal.ended(_subject(work), end.status, timings, end.failure, reason)
         else:
             await self._note_stopped(work, timings)
-        if not kept.is_whole:
-            kept = End.of(NOT_HANDED_OUT)
-        return End(kept.status, kept.result, kept.failure, timings)
+        return replace(kept.handed_out, timings=timings)
 
     async def _settle(self, job: str, end: End) -> tuple[End, bool]:
         """End a job, unless it has ended; where the answer to that is lost, ask once more."""
@@ -475,10 +473,11 @@ class Worker:
             raise StartError(f"ComfyUI has no {missing}" + "".join(f"; {line}" for line in said))
 
     async def _keep_watch(self) -> None:
-        """Watch ComfyUI; where that fails, nobody would start it again, and runs would wait for ever."""
+        """Watch ComfyUI; where that fails, nobody starts it again, and runs would wait for ever."""
         try:
             await self._watch()
         except Exception as error:
+            # In this order, for a container that has made way and has no runs may end at once.
             await self._fail(error)
             await self._make_way()
 
@@ -488,6 +487,9 @@ class Worker:
 
         When it ends by itself for the second time, the runs to come go to another container, and
         this one goes on for those that it has.
+
+        Raises:
+            StartError, EngineError: when it is not started again, or cannot be.
         """
         deaths = 0
         while True:
@@ -498,10 +500,7 @@ class Worker:
             reason, self._ended_for = self._ended_for or f"ComfyUI ended with status {status}", None
             if deaths > _MOST_DEATHS or (deaths > 1 and not self._runs):
                 times = f"ComfyUI ended {deaths} times, the last time with status {status}"
-                # In this order, for a container that has made way and has no runs may end at once.
-                await self._fail(StartError(times))
-                await self._make_way()
-                return
+                raise StartError(times)
             if deaths > 1:
                 await self._make_way()
             self._log_event("engine-lost", level=logging.ERROR, reason=reason, said=self._said)
@@ -517,13 +516,11 @@ class Worker:
                 # A run that was sent again has ended it before all was checked, or it has hung.
                 self._process.kill()
                 continue
-            except Exception as error:
-                if isinstance(error, EngineStartError) and self._engine.connections > connections:
-                    # The same, before it was seen to be up.
-                    continue
-                await self._fail(error)
-                await self._make_way()
-                return
+            except EngineStartError:
+                if self._engine.connections == connections:
+                    raise
+                # The same, before it was seen to be up.
+                continue
             self._note_up("engine-restarted")
             self._settled.set()
             await self._tell(f"{reason}, and was started again")

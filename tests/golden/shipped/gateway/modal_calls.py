@@ -6,8 +6,8 @@ Each follows a protocol of the other half.
 import asyncio
 import logging
 import queue
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -52,11 +52,9 @@ class ModalTable:
         Raises:
             BackendUnavailableError: when Modal does not answer.
         """
-        try:
+        with _answering():
             async with asyncio.timeout(self._patience):
                 return await self._table.get.aio(key)
-        except _FAILURES as error:
-            raise unavailable(error) from error
 
     async def put(self, key: str, value: Any, *, skip_if_exists: bool = False) -> bool:
         """Write a value, and say whether it was written.
@@ -64,11 +62,9 @@ class ModalTable:
         Raises:
             BackendUnavailableError: when Modal does not answer.
         """
-        try:
+        with _answering():
             async with asyncio.timeout(self._patience):
                 return await self._table.put.aio(key, value, skip_if_exists=skip_if_exists)
-        except _FAILURES as error:
-            raise unavailable(error) from error
 
     async def delete(self, key: str) -> None:
         """Delete a key, if it is there.
@@ -76,14 +72,10 @@ class ModalTable:
         Raises:
             BackendUnavailableError: when Modal does not answer.
         """
-        try:
+        # Not every version of Modal takes a default.
+        with _answering(), suppress(KeyError):
             async with asyncio.timeout(self._patience):
-                # Not every version of Modal takes a default.
                 await self._table.pop.aio(key)
-        except KeyError:
-            return
-        except _FAILURES as error:
-            raise unavailable(error) from error
 
     async def items(self) -> AsyncGenerator[tuple[str, Any], None]:
         """Yield all keys with their values.
@@ -91,11 +83,9 @@ class ModalTable:
         Raises:
             BackendUnavailableError: when Modal does not answer.
         """
-        try:
+        with _answering():
             async for key, value in self._table.items.aio():
                 yield key, value
-        except _FAILURES as error:
-            raise unavailable(error) from error
 
 
 class ModalLists:
@@ -114,13 +104,12 @@ class ModalLists:
             BackendUnavailableError: when Modal does not answer, or the list is full.
         """
         try:
-            await self._partitions.put_many.aio(
-                [*items], block=False, partition=key, partition_ttl=_LIST_SECONDS
-            )
+            with _answering():
+                await self._partitions.put_many.aio(
+                    [*items], block=False, partition=key, partition_ttl=_LIST_SECONDS
+                )
         except queue.Full as error:
             raise BackendUnavailableError(f"the list of {key} is full") from error
-        except _FAILURES as error:
-            raise unavailable(error) from error
 
     async def read(self, key: str, seconds: float) -> AsyncGenerator[Any, None]:
         """Yield the items of a list from its first, until none has come for some seconds.
@@ -129,12 +118,10 @@ class ModalLists:
             BackendUnavailableError: when Modal does not answer.
         """
         items = self._partitions.iterate.aio(partition=key, item_poll_timeout=seconds)
-        try:
+        with _answering():
             async with aclosing(items):
                 async for item in items:
                     yield item
-        except _FAILURES as error:
-            raise unavailable(error) from error
 
 
 class ModalCalls:
@@ -145,10 +132,8 @@ class ModalCalls:
 
     async def spawn(self, work: Work) -> str:
         """Call the worker that work is for, and return the id of the call."""
-        try:
+        with _answering():
             call = await self._runs[work.profile, work.group].spawn.aio(work)
-        except _FAILURES as error:
-            raise unavailable(error) from error
         return str(call.object_id)
 
     async def get(self, call: str, seconds: float) -> End:
@@ -184,13 +169,9 @@ class ModalCalls:
 
     async def cancel(self, call: str) -> None:
         """Stop a call, whether it waits or runs."""
-        try:
+        with _answering(), suppress(modal.exception.NotFoundError):
             async with asyncio.timeout(PATIENCE):
                 await modal.FunctionCall.from_id(call).cancel.aio()
-        except modal.exception.NotFoundError:
-            return
-        except _FAILURES as error:
-            raise unavailable(error) from error
 
 
 class VolumeFiles:
@@ -240,13 +221,10 @@ class VolumeFiles:
 
     async def _files(self, volume: "modal.Volume", below: str) -> dict[str, Version]:
         """Return the files below a folder, or a file, by their paths; none when it is not there."""
-        try:
+        entries: Sequence[Any] = ()
+        with _answering(), suppress(modal.exception.NotFoundError, FileNotFoundError):
             async with asyncio.timeout(self._patience):
                 entries = await volume.listdir.aio(below, recursive=True)
-        except (modal.exception.NotFoundError, FileNotFoundError):
-            return {}
-        except _FAILURES as error:
-            raise unavailable(error) from error
         return {
             entry.path.lstrip("/"): (entry.size, entry.mtime)
             for entry in entries
@@ -268,11 +246,9 @@ async def _fetch(volume: "modal.Volume", path: str, size: int, target: Path) -> 
 
 
 async def _chunks(volume: "modal.Volume", path: str) -> AsyncGenerator[bytes, None]:
-    try:
+    with _answering():
         async for chunk in volume.read_file.aio(path):
             yield chunk
-    except _FAILURES as error:
-        raise unavailable(error) from error
 
 
 async def take_no_more_calls() -> None:
@@ -294,6 +270,19 @@ def _why(error: BaseException) -> str:
         text = shortened(f"{said}(…)" if parenthesis else said)
     name = type(error).__name__
     return f"{name}: {text}" if text else name
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Expect that Modal answers.
+
+    Raises:
+        BackendUnavailableError: when it does not.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        raise unavailable(error) from error
 
 
 def unavailable(error: Exception) -> BackendUnavailableError:
